@@ -1,0 +1,36 @@
+// The one exception type of the library and the one macro that throws it.
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace adatape {
+
+// Thrown for every error a user can cause: one line that names the component, what was expected, what came and what to do.
+class Error : public std::runtime_error {
+ public:
+  explicit Error(const std::string& message) : std::runtime_error(message) {}
+};
+
+// Thrown when a user asked to stop (Ctrl-C, SIGTERM); everything worth keeping has been saved.
+class Interrupted : public std::runtime_error {
+ public:
+  explicit Interrupted(const std::string& message) : std::runtime_error(message) {}
+};
+
+// Joins its arguments as operator<< prints them.
+template <class... Parts>
+std::string concat(const Parts&... parts) {
+  std::ostringstream stream;
+  (stream << ... << parts);
+  return stream.str();
+}
+
+}  // namespace adatape
+
+// ADATAPE_CHECK(heads > 0, "attention", "expected heads > 0, got ", heads): throws Error "attention: expected heads > 0, got 0".
+#define ADATAPE_CHECK(condition, component, ...)                                   \
+  do {                                                                             \
+    if (!(condition)) throw ::adatape::Error(::adatape::concat(component, ": ", __VA_ARGS__)); \
+  } while (false)
