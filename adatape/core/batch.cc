@@ -1,0 +1,13 @@
+#include "adatape/core/batch.h"
+
+namespace adatape {
+
+Batch Batch::to(at::Device device) const {
+  Batch moved = *this;
+  for (at::Tensor* tensor : {&moved.images, &moved.symbols, &moved.labels}) {
+    if (tensor->defined()) *tensor = tensor->to(device);
+  }
+  return moved;
+}
+
+}  // namespace adatape

@@ -1,0 +1,23 @@
+// The models by name: one line each in registry.cc.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "adatape/models/model.h"
+
+namespace adatape {
+
+struct ModelEntry {
+  std::string name;
+  std::string summary;  // one line for `adatape list models`
+  std::unique_ptr<ModelConfig> (*make_config)();
+  std::shared_ptr<Model> (*make_model)(const ModelConfig& config, const InputSpec& input);
+};
+
+const std::vector<ModelEntry>& model_registry();
+// Error names the nearest known name.
+const ModelEntry& find_model(const std::string& name);
+
+}  // namespace adatape

@@ -1,0 +1,60 @@
+// The interface of all tasks: examples by split, a loss and a metric for each example.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "adatape/core/batch.h"
+#include "adatape/core/config.h"
+
+namespace adatape {
+
+enum class Split { kTrain, kValidation, kTest };
+
+// `[task]` in TOML. Each task derives its own.
+struct TaskConfig {
+  std::string name;  // registry name
+  virtual ~TaskConfig() = default;
+  virtual void fields(FieldVisitor& visit) = 0;
+  virtual void validate() const = 0;       // what no single field's range can say; throws Error
+  virtual InputSpec input_spec() const = 0;  // known from the configuration alone, without opening data
+};
+
+class Task {
+ public:
+  virtual ~Task() = default;
+  virtual InputSpec input_spec() const = 0;
+
+  // The training batch of a step: a function of (seed, step, batch_size) alone, callable from several threads at once. `examples` identifies each
+  // (epoch, index) or drawn example, so random draws of the model differ between epochs.
+  virtual Batch training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const = 0;
+  // Examples first .. first + count - 1 of a held-out split, always the same ones (independent of the training seed). Thread-safe.
+  virtual Batch held_out_batch(Split split, int64_t first, int64_t count) const = 0;
+  // How many held-out examples there are.
+  virtual int64_t held_out_size(Split split) const = 0;
+  // Training examples in an epoch, for reports; 0 where they are drawn without end.
+  virtual int64_t epoch_size() const = 0;
+
+  // logits [B, classes] -> loss [B] (differentiable); correct -> bool [B].
+  virtual at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const = 0;
+  virtual at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const = 0;
+
+  // A number for each example that analysis plots tape lengths against (parity: how many 1s; images: the class), and what it is called.
+  virtual at::Tensor example_covariate(const Batch& batch) const = 0;
+  virtual std::string covariate_name() const = 0;
+  // What the symbols or classes are called ("-1", "0", "1"; "T-shirt/top" ...).
+  virtual std::vector<std::string> symbol_names() const { return {}; }
+  virtual std::vector<std::string> class_names() const = 0;
+};
+
+struct TaskEntry {
+  std::string name;
+  std::string summary;
+  std::unique_ptr<TaskConfig> (*make_config)();
+  std::unique_ptr<Task> (*make_task)(const TaskConfig& config);
+};
+const std::vector<TaskEntry>& task_registry();
+const TaskEntry& find_task(const std::string& name);
+
+}  // namespace adatape
