@@ -1,0 +1,75 @@
+// The kernels behind adatape::tape_read: what the dispatcher picks from, and what tests and benchmarks compare.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "adatape/ops/tape_read/tape_read.h"
+
+namespace adatape::ops {
+
+// The tensors of a reading, as tape_read.h describes them.
+struct TapeReadInputs {
+  at::Tensor query;                        // [B, D]
+  at::Tensor bank;                         // [R, D] packed, [M, D] shared
+  std::optional<at::Tensor> bank_offsets;  // [B + 1] int64: packed
+  at::Tensor norm_weight, norm_bias;       // [D]
+  std::optional<at::Tensor> thresholds;    // [B]
+  std::optional<at::Tensor> step_limits;   // [B] int64
+  std::optional<at::Tensor> bank_mask;     // bool [R] or [B, M]
+  std::optional<at::Tensor> order;         // int64 [R] or [B, M]
+};
+
+// What the backward needs: the inputs that have a gradient, which rows were read with which weights, and the gradients that came. Values,
+// statistics and queries are computed again from the rows read, so nothing of size O(R D) lives between forward and backward.
+struct TapeReadBackwardInputs {
+  std::optional<at::Tensor> grad_tokens;   // [B, T, D]; none = zero
+  std::optional<at::Tensor> grad_weights;  // [B, T, K]
+  std::optional<at::Tensor> grad_ponder;   // [B]
+  at::Tensor query;                        // [B, D]
+  at::Tensor bank;                         // [R, D] packed, [M, D] shared
+  std::optional<at::Tensor> bank_offsets;  // [B + 1] int64: packed
+  at::Tensor norm_weight, norm_bias;       // [D]
+  at::Tensor weights;                      // [B, T, K]
+  at::Tensor indices;                      // [B, T, K] int64
+  at::Tensor lengths;                      // [B] int64
+};
+
+struct TapeReadBackwardOptions {
+  int64_t key_width = 0;
+  bool fixed_order = false;  // the reading had an `order`: weights are constants
+  std::string query_update = "average";
+  std::string ponder = "entropy";
+  double norm_epsilon = 1e-6;
+};
+
+// Gradients of query, bank, norm_weight, norm_bias, in their shapes and dtypes.
+using TapeReadGradients = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+// Plain ATen: every device and floating dtype; half and bfloat16 are computed in float. The oracle of the tests.
+TapeReadResult tape_read_forward_reference(const TapeReadInputs& inputs, const TapeReadOptions& options);
+TapeReadGradients tape_read_backward_reference(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options);
+
+// Direct loops for float and double on the CPU.
+TapeReadResult tape_read_forward_cpu(const TapeReadInputs& inputs, const TapeReadOptions& options);
+TapeReadGradients tape_read_backward_cpu(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options);
+
+// Which kernel the dispatcher runs for a bank on this device and of this dtype: "cpu", "cuda" or "reference".
+std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype);
+
+// The arithmetic of a dtype, which is also the dtype of weights, ponder and halting: double for double, else float.
+inline at::ScalarType tape_read_compute_type(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
+
+// Throws Error unless bank_offsets (int64 [B + 1], on the host) starts at 0, never falls and ends at `rows`.
+void check_bank_offsets(const at::Tensor& bank_offsets, int64_t rows);
+
+// Throws Error unless every step limit (int64, on the host) lies in 0 .. max_steps.
+void check_step_limits(const at::Tensor& step_limits, int64_t max_steps);
+
+// Throws Error unless `order` (int64, on the host) holds for each example a permutation of its rows.
+void check_order(const at::Tensor& order, const std::optional<at::Tensor>& bank_offsets);
+
+}  // namespace adatape::ops
