@@ -25,6 +25,8 @@ struct ModelConfig {
   std::string name;  // registry name
   virtual ~ModelConfig() = default;
   virtual void fields(FieldVisitor& visit) = 0;
+  // Puts numbers in the place of "auto" (such as K = floor(T / tau), fixed when the model is made); config.toml holds the result.
+  virtual void resolve(const InputSpec& input) { (void)input; }
   // Checks what no single field's range can say (heads divide width, tau <= T ...). Throws Error.
   virtual void validate(const InputSpec& input) const = 0;
 };

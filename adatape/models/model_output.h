@@ -9,34 +9,16 @@
 #include <string>
 #include <vector>
 
-namespace adatape {
+#include "adatape/nn/forward_context.h"
+#include "adatape/nn/tape_reader.h"
 
-class PackLayout;
+namespace adatape {
 
 // An extra loss: the trainer adds weight x mean over examples.
 struct AuxiliaryLoss {
   std::string name;
   torch::Tensor values;  // [B], not multiplied by weight
   double weight = 0;
-};
-
-// One reading of one reader (contract of the fields: ops/tape_read/tape_read.h).
-struct TapeReading {
-  int64_t reader = 0;        // index in model.readers
-  int64_t before_block = 0;
-  torch::Tensor tokens;      // [B, T, D] before the tape MLP
-  torch::Tensor weights;     // [B, T, K]
-  torch::Tensor indices;     // int64 [B, T, K], row within the example's bank, -1 = not read
-  torch::Tensor lengths;     // int64 [B]
-  torch::Tensor ponder;      // [B]
-  torch::Tensor halting;     // [B, T]
-};
-
-// Work of one part of a forward pass for each example: FLOPs = rows x flops_per_row (FLOPs = 2 x multiply-adds).
-struct WorkItem {
-  std::string part;           // "block 1 / attention projections"
-  std::vector<int64_t> rows;  // [B] rows (tokens, or query-key pairs) really computed
-  int64_t flops_per_row = 0;
 };
 
 struct ModelOutput {

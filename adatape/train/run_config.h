@@ -39,7 +39,8 @@ struct EvaluationConfig {
 };
 
 struct RunConfig {
-  std::string label;  // name in tables; default: the model's name
+  std::string label;        // name in tables; default: the model's name
+  std::string description;  // what the run shows, one or two sentences; reports print it
   std::unique_ptr<TaskConfig> task;
   std::unique_ptr<ModelConfig> model;
   TrainingConfig training;

@@ -1,0 +1,46 @@
+#include "adatape/models/encoder_config.h"
+
+#include "adatape/core/check.h"
+
+namespace adatape {
+
+void EncoderConfig::fields(FieldVisitor& visit) {
+  visit.text("name", name, "which model: see `adatape list models`");
+  stem.fields(visit);
+  visit.integer("width", width, {1, 65536}, "width D of all tokens");
+  visit.integer("heads", heads, {1, 4096}, "attention heads; must divide width");
+  visit.integer("ffn_width", ffn_width, {1, 1000000}, "inner width of the feed-forward networks");
+  visit.choice("gelu", gelu, {"tanh", "exact"}, "form of GELU: tanh for Flax-born weights, exact for timm-born ones");
+  visit.real("dropout", dropout, {0, 0.999}, "dropout after attention and feed-forward networks while training");
+  visit.real("stochastic_depth", stochastic_depth, {0, 0.999}, "rate of dropping a residual branch of an example at the last block, growing linearly from 0");
+  head.fields(visit);
+}
+
+void EncoderConfig::resolve(const InputSpec& input) { stem.resolve(input); }
+
+void EncoderConfig::validate(const InputSpec& input) const {
+  ADATAPE_CHECK(width % heads == 0, "config", "model.heads: expected a divisor of model.width ", width, ", got ", heads);
+  ADATAPE_CHECK(head.pooling != "token" || stem.class_token, "config",
+                "model.pooling: \"token\" needs a class token; set model.class_token = true or model.pooling = \"gap\"");
+  ADATAPE_CHECK(input.classes >= 2, "config", "task: expected at least 2 classes, got ", input.classes);
+}
+
+EncoderBlockShape EncoderConfig::block_shape(int64_t tape_ffn_width) const {
+  return {width, heads, ffn_width, tape_ffn_width, parse_gelu(gelu), dropout};
+}
+
+double stochastic_depth_rate(double last, int64_t index, int64_t count) {
+  return count <= 1 ? last : last * static_cast<double>(index) / static_cast<double>(count - 1);
+}
+
+ForwardContext context_of(const Batch& batch, const ForwardOptions& options, ModelOutput& output) {
+  ForwardContext context;
+  context.training = options.training;
+  context.seed = options.seed;
+  context.step = options.step;
+  context.examples = batch.examples.defined() ? batch.examples : torch::arange(batch.size(), torch::kInt64);
+  context.work = options.record ? &output.work : nullptr;
+  return context;
+}
+
+}  // namespace adatape

@@ -1,0 +1,32 @@
+// What all encoder models share: stem, trunk and head.
+#pragma once
+
+#include "adatape/models/model.h"
+#include "adatape/nn/encoder_block.h"
+#include "adatape/nn/head.h"
+#include "adatape/nn/stem.h"
+
+namespace adatape {
+
+struct EncoderConfig : ModelConfig {
+  StemConfig stem;
+  HeadConfig head;
+  int64_t width = 64;
+  int64_t heads = 4;
+  int64_t ffn_width = 128;
+  std::string gelu = "tanh";
+  double dropout = 0;
+  double stochastic_depth = 0;
+
+  void fields(FieldVisitor& visit) override;
+  void resolve(const InputSpec& input) override;
+  void validate(const InputSpec& input) const override;
+  EncoderBlockShape block_shape(int64_t tape_ffn_width = 0) const;
+};
+
+// Rate of block index of count: from 0 at the first to `last` at the last.
+double stochastic_depth_rate(double last, int64_t index, int64_t count);
+
+ForwardContext context_of(const Batch& batch, const ForwardOptions& options, ModelOutput& output);
+
+}  // namespace adatape

@@ -1,0 +1,60 @@
+#include "adatape/models/registry.h"
+
+#include "adatape/core/check.h"
+#include "adatape/models/adatape.h"
+#include "adatape/models/transformer.h"
+#include "adatape/models/universal_transformer.h"
+
+namespace adatape {
+namespace {
+
+template <class Config>
+std::unique_ptr<ModelConfig> config_of() {
+  return std::make_unique<Config>();
+}
+
+std::unique_ptr<ModelConfig> u2t_config() {
+  auto config = std::make_unique<UniversalTransformerConfig>();
+  config->shared_blocks = false;
+  return config;
+}
+
+template <class Config, class Family>
+std::shared_ptr<Model> model_of(const ModelConfig& config, const InputSpec& input) {
+  auto model = std::make_shared<Family>(dynamic_cast<const Config&>(config), input);
+  model->initialize(0, 0);
+  return model;
+}
+
+template <class Config, class Family>
+ModelEntry entry(const char* name, const char* summary, std::unique_ptr<ModelConfig> (*make)() = config_of<Config>) {
+  return {name, summary, make, model_of<Config, Family>};
+}
+
+}  // namespace
+
+const std::vector<ModelEntry>& model_registry() {
+  static const std::vector<ModelEntry> registry = {
+      entry<AdaTapeConfig, AdaTape>("adatape", "AdaTape: elastic input sequence by adaptive tape reading (arXiv 2301.13195)"),
+      entry<TransformerConfig, Transformer>("transformer", "Transformer encoder on sequences, fixed budget (arXiv 1706.03762)"),
+      entry<TransformerConfig, Transformer>("vit", "Vision Transformer, fixed budget (arXiv 2010.11929)"),
+      entry<UniversalTransformerConfig, UniversalTransformer>("universal_transformer",
+                                                              "one block applied until its ACT halting unit stops, per token or example (arXiv 1807.03819)"),
+      entry<UniversalTransformerConfig, UniversalTransformer>("uvit", "Universal Transformer on images, shared blocks"),
+      entry<UniversalTransformerConfig, UniversalTransformer>("u2t", "Universal Transformer on images, a block of its own for each step", u2t_config),
+  };
+  return registry;
+}
+
+const ModelEntry& find_model(const std::string& name) {
+  std::vector<std::string> names;
+  for (const ModelEntry& model : model_registry()) {
+    if (model.name == name) return model;
+    names.push_back(model.name);
+  }
+  const std::string near = nearest_word(name, names);
+  throw Error(concat("config: model.name: expected a known model, got \"", name, "\"", near.empty() ? "" : "; did you mean \"" + near + "\"?",
+                     " (see `adatape list models`)"));
+}
+
+}  // namespace adatape

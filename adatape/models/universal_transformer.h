@@ -1,0 +1,37 @@
+// Universal Transformer with adaptive computation time, for each token or each example; on images UViT (shared blocks) and U2T (untied).
+// Source: arXiv 1807.03819, 1603.08983. A halted token leaves query, feed-forward and output work and stays a key.
+#pragma once
+
+#include "adatape/models/encoder_config.h"
+
+namespace adatape {
+
+struct UniversalTransformerConfig : EncoderConfig {
+  int64_t max_steps = 6;
+  std::string halting = "per_token";     // per_token | per_example
+  std::string output = "accumulated";    // accumulated | basic
+  bool shared_blocks = true;
+  double epsilon = 0.01;
+  double halting_bias = -1;              // start of the halting unit's bias; -3 = deep start
+  bool step_embedding = false;
+  double ponder_weight = 0.01;           // alpha
+
+  void fields(FieldVisitor& visit) override;
+};
+
+class UniversalTransformer : public Model {
+ public:
+  UniversalTransformer(const UniversalTransformerConfig& config, const InputSpec& input);
+  void initialize(uint64_t seed, uint64_t draw) override;
+  ModelOutput forward(const Batch& batch, const ForwardOptions& options) override;
+
+ private:
+  UniversalTransformerConfig config_;
+  std::shared_ptr<Stem> stem_;
+  std::vector<std::shared_ptr<EncoderBlock>> blocks_;  // one, or one a step
+  std::shared_ptr<Linear> halting_;                    // [1, D]
+  torch::Tensor step_embedding_;                       // [max_steps, D]
+  std::shared_ptr<Head> head_;
+};
+
+}  // namespace adatape

@@ -1,0 +1,114 @@
+#include "adatape/nn/attention.h"
+
+#include <cmath>
+
+#include "adatape/core/check.h"
+#include "adatape/nn/linear.h"
+
+namespace adatape {
+namespace {
+
+torch::Tensor gathered(const torch::Tensor& x, const torch::Tensor& rows, int64_t count, int64_t length) {
+  const torch::Tensor chosen = rows.defined() ? x.index_select(0, rows) : x;
+  return chosen.view({count, length, x.size(1), x.size(2)}).transpose(1, 2);  // [count, heads, length, d]
+}
+
+// [heads, queries, keys] of one group, or undefined.
+torch::Tensor additive_bias(const AttentionOptions& options, int64_t queries, int64_t keys, const torch::TensorOptions& like) {
+  torch::Tensor bias;
+  const auto index = like.dtype(torch::kInt64);
+  const torch::Tensor distance = torch::arange(keys, index).unsqueeze(0) - torch::arange(keys - queries, keys, index).unsqueeze(1);  // key - query
+  if (options.relative_bias.defined()) {
+    const int64_t reach = (options.relative_bias.size(1) - 1) / 2;
+    bias = options.relative_bias.index_select(1, (distance.clamp(-reach, reach) + reach).view({-1})).view({-1, queries, keys}).to(like.dtype());
+  }
+  if (options.causal && !(queries == keys && !bias.defined())) {  // else the kernel's own causal form serves
+    const torch::Tensor mask = torch::zeros({queries, keys}, like).masked_fill_(distance > 0, -INFINITY);
+    bias = bias.defined() ? bias + mask : mask;
+  }
+  return bias;
+}
+
+torch::Tensor cuda_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value, const PackLayout& query_layout,
+                             const PackLayout& key_layout, bool causal, double scale) {
+  if (query.scalar_type() == torch::kHalf || query.scalar_type() == torch::kBFloat16) {
+    return std::get<0>(at::_flash_attention_forward(query, key, value, query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
+                                                    query_layout.longest(), key_layout.longest(), 0.0, causal, false, scale));
+  }
+  // 0 = no mask, 2 = causal with the last query at the last key (CausalFromBottomRight).
+  return std::get<0>(at::_efficient_attention_forward(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), std::nullopt,
+                                                      query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
+                                                      query_layout.longest(), key_layout.longest(), 0.0, causal ? 2 : 0,
+                                                      query.requires_grad() || key.requires_grad() || value.requires_grad(), scale))
+      .squeeze(0);
+}
+
+}  // namespace
+
+std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout& keys) {
+  std::vector<int64_t> pairs(queries.lengths().size());
+  for (size_t b = 0; b < pairs.size(); ++b) pairs[b] = queries.lengths()[b] * keys.lengths()[b];
+  return pairs;
+}
+
+torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key_few, const torch::Tensor& value_few,
+                               const PackLayout& query_layout, const PackLayout& key_layout, const AttentionOptions& options,
+                               const AttentionPlan* plan) {
+  const int64_t heads = query.size(1), head_dim = query.size(2), key_heads = key_few.size(1);
+  ADATAPE_CHECK(query.size(0) == query_layout.total() && key_few.size(0) == key_layout.total() && value_few.size(0) == key_layout.total(),
+                "attention", "expected ", query_layout.total(), " queries and ", key_layout.total(), " keys and values, got ", query.size(0), ", ",
+                key_few.size(0), " and ", value_few.size(0));
+  ADATAPE_CHECK(key_heads > 0 && heads % key_heads == 0, "attention", "expected key heads that divide ", heads, " heads, got ", key_heads);
+  for (int64_t b = 0; b < query_layout.batch(); ++b) {
+    ADATAPE_CHECK(query_layout.lengths()[b] == 0 || key_layout.lengths()[b] > 0, "attention", "example ", b, " has ", query_layout.lengths()[b],
+                  " queries and no keys");
+  }
+  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
+  const auto all_heads = [&](const torch::Tensor& x) { return key_heads == heads ? x : x.repeat_interleave(heads / key_heads, 1); };
+  const torch::Tensor key = all_heads(key_few), value = all_heads(value_few);
+  if (query.size(0) == 0) return query.reshape({0, heads * head_dim});
+
+  int64_t pairs = 0;
+  for (const int64_t count : attention_pairs(query_layout, key_layout)) pairs += count;
+  add_matrix_product_flops(4 * pairs * heads * head_dim);
+
+  if (query.is_cuda() && !options.relative_bias.defined()) {
+    return cuda_attention(query, key, value, query_layout, key_layout, options.causal, scale).reshape({-1, heads * head_dim});
+  }
+  AttentionPlan made;
+  if (plan == nullptr) {
+    made = plan_attention(query_layout, key_layout);
+    plan = &made;
+  }
+  std::vector<torch::Tensor> outputs;
+  outputs.reserve(plan->groups.size());
+  for (const AttentionGroup& group : plan->groups) {
+    const torch::Tensor bias = additive_bias(options, group.query_length, group.key_length, query.options().requires_grad(false));
+    const torch::Tensor out = at::scaled_dot_product_attention(
+        gathered(query, group.query_rows, group.count, group.query_length), gathered(key, group.key_rows, group.count, group.key_length),
+        gathered(value, group.key_rows, group.count, group.key_length), bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, 0.0,
+        options.causal && !bias.defined(), scale);
+    outputs.push_back(out.transpose(1, 2).reshape({-1, heads * head_dim}));
+  }
+  const torch::Tensor together = outputs.size() == 1 ? outputs.front() : torch::cat(outputs);
+  return plan->restore.defined() ? together.index_select(0, plan->restore) : together;
+}
+
+void KeyValueCache::append(const torch::Tensor& new_key, const torch::Tensor& new_value, const std::shared_ptr<const PackLayout>& new_layout) {
+  if (!key.defined()) {
+    key = new_key;
+    value = new_value;
+    layout = new_layout;
+    return;
+  }
+  const auto join = [&](const torch::Tensor& old, const torch::Tensor& added) {
+    PackedTokens joined = append_tokens({old.flatten(1), layout}, added.flatten(1), new_layout->lengths(), TokenKind::kInput);
+    return std::make_pair(joined.values.view({-1, old.size(1), old.size(2)}), joined.layout);
+  };
+  const auto [joined_key, joined_layout] = join(key, new_key);
+  value = join(value, new_value).first;
+  key = joined_key;
+  layout = joined_layout;
+}
+
+}  // namespace adatape

@@ -1,0 +1,36 @@
+// Attention over packed tokens: each example attends to itself alone, at the cost of its own lengths.
+#pragma once
+
+#include "adatape/nn/packed_tokens.h"
+
+namespace adatape {
+
+struct AttentionOptions {
+  // Query i of an example sees keys 0 .. (keys - queries + i): the queries are the last ones of the sequence (decoders with a cache).
+  bool causal = false;
+  // [heads, 2 R + 1]: added to the score of a query and a key that lie r places apart (r = key - query, clamped to -R .. R), entry R + r.
+  torch::Tensor relative_bias;
+  // 0: 1 / sqrt(head_dim).
+  double scale = 0;
+};
+
+// query [Tq, heads, d] by query_layout; key, value [Tk, key_heads, d] by key_layout (key_heads divides heads; 1 = multi-query). The two layouts have
+// the same examples; an example may have keys without queries (halted tokens) but not queries without keys (Error). Returns [Tq, heads * d].
+// plan: plan_attention(query_layout, key_layout), where the caller keeps it (null: made here).
+// CPU: dense attention for each group of equal lengths. CUDA: flash attention by cumulative lengths in half precision, memory-efficient attention in
+// float32; with relative_bias groups as on the CPU. Differentiable. Cost: 4 d heads FLOPs a query-key pair.
+torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value, const PackLayout& query_layout,
+                               const PackLayout& key_layout, const AttentionOptions& options = {}, const AttentionPlan* plan = nullptr);
+
+// Keys and values of tokens already seen; what a decoder keeps between calls.
+struct KeyValueCache {
+  torch::Tensor key, value;                  // [total, key_heads, d]; undefined: empty
+  std::shared_ptr<const PackLayout> layout;  // null: empty
+  // Puts new tokens behind each example's old ones.
+  void append(const torch::Tensor& new_key, const torch::Tensor& new_value, const std::shared_ptr<const PackLayout>& new_layout);
+};
+
+// Query-key pairs of each example: what attention costs.
+std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout& keys);
+
+}  // namespace adatape

@@ -1,0 +1,98 @@
+#include "adatape/nn/encoder_block.h"
+
+#include "adatape/core/check.h"
+#include "adatape/nn/dropout.h"
+
+namespace adatape {
+
+EncoderBlock::EncoderBlock(const EncoderBlockShape& shape_) : shape(shape_) {
+  ADATAPE_CHECK(shape.heads > 0 && shape.width % shape.heads == 0, "model", "expected heads that divide the width, got width ", shape.width,
+                " and heads ", shape.heads);
+  const int64_t width = shape.width;
+  attention_norm = register_module("attention_norm", std::make_shared<LayerNorm>(width));
+  qkv = register_module("qkv", std::make_shared<Linear>(width, 3 * width));
+  output = register_module("output", std::make_shared<Linear>(width, width));
+  feed_forward_norm = register_module("feed_forward_norm", std::make_shared<LayerNorm>(width));
+  feed_forward = register_module("feed_forward", std::make_shared<Mlp>(width, shape.ffn_width, shape.gelu));
+  if (shape.tape_ffn_width > 0) {
+    tape_feed_forward = register_module("tape_feed_forward", std::make_shared<GluMlp>(width, shape.tape_ffn_width));
+  }
+}
+
+void EncoderBlock::initialize(at::Generator& generator) {
+  torch::NoGradGuard no_grad;
+  for (LayerNorm* norm : {attention_norm.get(), feed_forward_norm.get()}) {
+    norm->weight.fill_(1);
+    norm->bias.zero_();
+  }
+  // Query, key and value are three [D, D] matrices to Xavier, not one [3 D, D].
+  Linear part(shape.width, shape.width);
+  for (int64_t i = 0; i < 3; ++i) {
+    xavier_uniform(part, generator);
+    qkv->weight.narrow(0, i * shape.width, shape.width).copy_(part.weight);
+  }
+  qkv->bias.zero_();
+  xavier_uniform(*output, generator);
+  feed_forward->initialize(generator);
+  if (tape_feed_forward) tape_feed_forward->initialize(generator);
+}
+
+PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& context, int64_t index, double stochastic_depth) const {
+  const PackLayout& layout = *x.layout;
+  const int64_t head_dim = shape.width / shape.heads;
+  const std::string part = "block " + std::to_string(index);
+  const torch::Tensor projected = qkv->forward(attention_norm->forward(x.values)).view({-1, 3, shape.heads, head_dim});
+  const torch::Tensor attended = packed_attention(projected.select(1, 0), projected.select(1, 1), projected.select(1, 2), layout, layout, {},
+                                                  x.values.is_cuda() ? nullptr : &layout.self_attention());
+  context.count(part + " / attention projections", layout.lengths(), 8 * shape.width * shape.width);
+  if (context.work != nullptr) context.count(part + " / attention", attention_pairs(layout, layout), 4 * shape.width);
+  return {finish(x.values, attended, layout, context, index, stochastic_depth), x.layout};
+}
+
+torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout,
+                                            const torch::Tensor& keys, const PackLayout& key_layout, const ForwardContext& context, int64_t index,
+                                            double stochastic_depth) const {
+  const int64_t width = shape.width, head_dim = width / shape.heads;
+  const std::string part = "block " + std::to_string(index);
+  const torch::Tensor query =
+      linear(attention_norm->forward(queries), qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width)).view({-1, shape.heads, head_dim});
+  const torch::Tensor key_value =
+      linear(attention_norm->forward(keys), qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
+          .view({-1, 2, shape.heads, head_dim});
+  const torch::Tensor attended = packed_attention(query, key_value.select(1, 0), key_value.select(1, 1), *query_layout, key_layout);
+  context.count(part + " / attention projections", query_layout->lengths(), 4 * width * width);
+  context.count(part + " / key and value projections", key_layout.lengths(), 4 * width * width);
+  if (context.work != nullptr) context.count(part + " / attention", attention_pairs(*query_layout, key_layout), 4 * width);
+  return finish(queries, attended, *query_layout, context, index, stochastic_depth);
+}
+
+torch::Tensor EncoderBlock::finish(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout, const ForwardContext& context,
+                                   int64_t index, double stochastic_depth) const {
+  const uint32_t place = static_cast<uint32_t>(index);
+  const torch::Tensor factor = stochastic_depth_factor(layout, stochastic_depth, context, place, x);
+  const auto residual = [&](const torch::Tensor& base, const torch::Tensor& branch) { return factor.defined() ? base + branch * factor : base + branch; };
+  const torch::Tensor after_attention = residual(x, dropout(output->forward(attended), layout, shape.dropout, context, 2 * place));
+  const torch::Tensor branch = feed_forward_of(feed_forward_norm->forward(after_attention), layout, context, "block " + std::to_string(index));
+  return residual(after_attention, dropout(branch, layout, shape.dropout, context, 2 * place + 1));
+}
+
+torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,
+                                            const std::string& part) const {
+  if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) {
+    context.count(part + " / feed-forward", layout.lengths(), feed_forward->flops_per_row());
+    return feed_forward->forward(x);
+  }
+  const torch::Tensor &input_rows = layout.rows_but(TokenKind::kTape), &tape_rows = layout.rows_of(TokenKind::kTape);
+  if (context.work != nullptr) {
+    const std::vector<int64_t> tape = layout.lengths_of(TokenKind::kTape);
+    std::vector<int64_t> input = layout.lengths();
+    for (size_t b = 0; b < input.size(); ++b) input[b] -= tape[b];
+    context.count(part + " / feed-forward", input, feed_forward->flops_per_row());
+    context.count(part + " / tape feed-forward", tape, tape_feed_forward->flops_per_row());
+  }
+  const torch::Tensor from_input = feed_forward->forward(x.index_select(0, input_rows));
+  const torch::Tensor from_tape = tape_feed_forward->forward(x.index_select(0, tape_rows));
+  return torch::cat({from_input, from_tape}).index_select(0, layout.restore_kinds());
+}
+
+}  // namespace adatape

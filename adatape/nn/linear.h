@@ -1,0 +1,33 @@
+// The one matrix product of the library: y = x W^T + b, counted.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include <cstdint>
+
+namespace adatape {
+
+// x [rows, in], weight [out, in], bias [out] or undefined -> [rows, out]. Adds 2 x rows x in x out to matrix_product_flops().
+torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
+
+// FLOPs of all matrix products (attention included) that this process has really done in forward passes: tests hold the cost model to it.
+int64_t matrix_product_flops();
+void add_matrix_product_flops(int64_t flops);
+
+struct Linear : torch::nn::Module {
+  Linear(int64_t in, int64_t out, bool with_bias = true);
+  torch::Tensor forward(const torch::Tensor& x) const { return linear(x, weight, bias); }
+  int64_t flops_per_row() const { return 2 * weight.size(0) * weight.size(1); }
+  torch::Tensor weight;  // [out, in]
+  torch::Tensor bias;    // [out]
+};
+
+struct LayerNorm : torch::nn::Module {
+  explicit LayerNorm(int64_t dim, double epsilon_ = 1e-6);
+  torch::Tensor forward(const torch::Tensor& x) const;
+  torch::Tensor weight, bias;  // [dim]
+  double epsilon;
+};
+
+}  // namespace adatape

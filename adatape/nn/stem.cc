@@ -1,0 +1,138 @@
+#include "adatape/nn/stem.h"
+
+#include <algorithm>
+
+#include "adatape/core/check.h"
+#include "adatape/nn/patches.h"
+
+namespace adatape {
+
+void StemConfig::fields(FieldVisitor& visit) {
+  visit.choice("input", input, {"auto", "patches", "tokens", "flat", "class_token"},
+               "what becomes input tokens: image patches, one token a symbol, the flattened sequence as one token, or only a learned class token");
+  visit.integer("patch", patch, {1, 4096}, "side of an image patch in pixels");
+  visit.boolean("class_token", class_token, "put a learned class token in front");
+  visit.choice("class_token_start", class_token_start, {"zeros", "normal"}, "start of the class token: zeros, or N(0, 0.02) where it is a query");
+  visit.boolean("positions", positions, "learned position embedding of input tokens");
+}
+
+void StemConfig::resolve(const InputSpec& spec) {
+  const bool images = spec.kind == InputSpec::Kind::kImages;
+  if (input == "auto") input = images ? "patches" : "tokens";
+  if (input == "class_token") class_token = true;
+  ADATAPE_CHECK(images ? (input == "patches" || input == "class_token") : input != "patches", "config", "model.input: \"", input, "\" cannot read ",
+                images ? "images" : "symbols", "; expected ", images ? "patches or class_token" : "tokens, flat or class_token");
+  if (input == "patches") {
+    ADATAPE_CHECK(patch <= spec.height && patch <= spec.width, "config", "model.patch: expected at most the image's ", spec.height, " x ", spec.width,
+                  ", got ", patch);
+  }
+}
+
+Stem::Stem(const StemConfig& config_, const InputSpec& spec_, int64_t width) : config(config_), spec(spec_) {
+  config.resolve(spec);
+  int64_t tokens = 0;
+  if (config.input == "patches") {
+    patch_weight = register_parameter("patch_weight", torch::zeros({width, spec.channels, config.patch, config.patch}));
+    tokens = (spec.height / config.patch) * (spec.width / config.patch);
+  } else if (config.input == "tokens") {
+    symbol_weight = register_parameter("symbol_weight", torch::zeros({width, spec.vocabulary}));
+    tokens = spec.length;
+  } else if (config.input == "flat") {
+    symbol_weight = register_parameter("symbol_weight", torch::zeros({width, spec.length * spec.vocabulary}));
+  }
+  if (config.input != "class_token") bias = register_parameter("bias", torch::zeros({width}));
+  if (config.class_token) class_token = register_parameter("class_token", torch::zeros({width}));
+  if (config.positions && tokens > 0) {
+    positions = register_parameter("positions", torch::zeros({tokens + (config.class_token ? 1 : 0), width}));
+  }
+}
+
+void Stem::initialize(at::Generator& generator) {
+  torch::NoGradGuard no_grad;
+  if (patch_weight.defined()) lecun_normal(patch_weight, patch_weight.numel() / patch_weight.size(0), generator);
+  if (symbol_weight.defined()) lecun_normal(symbol_weight, symbol_weight.size(1), generator);
+  if (bias.defined()) bias.zero_();
+  if (class_token.defined()) {
+    class_token.zero_();
+    if (config.class_token_start == "normal") normal(class_token, 0.02, generator);
+  }
+  if (positions.defined()) normal(positions, 0.02, generator);
+}
+
+PackedTokens Stem::patches(const Batch& batch, const ForwardContext& context) const {
+  const torch::Tensor rows = patch_rows(batch.images, config.patch);
+  const torch::Tensor weight = patch_weight.view({patch_weight.size(0), -1});
+  const std::vector<int64_t> lengths(static_cast<size_t>(batch.size()), rows.size(0) / std::max<int64_t>(batch.size(), 1));
+  context.count("stem / patches", lengths, 2 * weight.numel());
+  return {linear(rows, weight, bias), std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, rows.device())};
+}
+
+// A Linear of one-hot vectors is a look-up: no multiply-adds, and equal symbols give equal bits.
+PackedTokens Stem::symbols(const Batch& batch) const {
+  std::vector<int64_t> lengths;
+  for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
+  return {at::embedding(symbol_weight.t(), batch.symbols) + bias,
+          std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device())};
+}
+
+PackedTokens Stem::flat(const Batch& batch) const {
+  for (int64_t b = 0; b < batch.size(); ++b) {
+    const int64_t length = batch.offsets[b + 1] - batch.offsets[b];
+    ADATAPE_CHECK(length == spec.length, "model", "flat input: expected sequences of length ", spec.length, ", got ", length,
+                  "; train with model.input = \"tokens\" or \"class_token\" for other lengths");
+  }
+  const torch::Tensor places = torch::arange(spec.length, batch.symbols.options()) * spec.vocabulary + batch.symbols.view({-1, spec.length});
+  const torch::Tensor values = at::embedding(symbol_weight.t(), places).sum(1) + bias;  // [B, D]
+  return {values, std::make_shared<const PackLayout>(std::vector<int64_t>(static_cast<size_t>(batch.size()), 1), std::vector<TokenKind>{},
+                                                     batch.symbols.device())};
+}
+
+PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) const {
+  check_batch(batch, spec);
+  PackedTokens tokens;
+  if (config.input == "patches") {
+    tokens = patches(batch, context);
+  } else if (config.input == "tokens") {
+    tokens = symbols(batch);
+  } else if (config.input == "flat") {
+    tokens = flat(batch);
+  } else {
+    tokens = {class_token.new_zeros({0, class_token.size(0)}),
+              std::make_shared<const PackLayout>(std::vector<int64_t>(static_cast<size_t>(batch.size())), std::vector<TokenKind>{},
+                                                 class_token.device())};
+  }
+  if (class_token.defined()) tokens = prepend_token(tokens, class_token, TokenKind::kClass);
+  if (positions.defined()) {
+    const PackLayout& layout = *tokens.layout;
+    ADATAPE_CHECK(layout.longest() <= positions.size(0), "model", "expected sequences of at most ", positions.size(0) - (config.class_token ? 1 : 0),
+                  " tokens (learned positions), got ", layout.longest() - (config.class_token ? 1 : 0),
+                  "; set model.positions = false for other lengths");
+    if (layout.uniform()) {
+      const int64_t length = layout.longest();
+      tokens.values = (tokens.values.view({-1, length, positions.size(1)}) + positions.narrow(0, 0, length)).view({-1, positions.size(1)});
+    } else {
+      const torch::Tensor place = torch::arange(layout.total(), layout.offsets_tensor().options()) -
+                                  layout.offsets_tensor().index_select(0, layout.example_of_token());
+      tokens.values = tokens.values + positions.index_select(0, place);
+    }
+  }
+  return tokens;
+}
+
+void check_batch(const Batch& batch, const InputSpec& spec) {
+  if (spec.kind == InputSpec::Kind::kImages) {
+    ADATAPE_CHECK(batch.images.defined(), "model", "expected images, got a batch without them");
+    ADATAPE_CHECK(batch.images.dim() == 4 && batch.images.size(1) == spec.channels && batch.images.size(2) == spec.height &&
+                      batch.images.size(3) == spec.width,
+                  "model", "expected images [B, ", spec.channels, ", ", spec.height, ", ", spec.width, "], got ", batch.images.sizes());
+    return;
+  }
+  ADATAPE_CHECK(batch.symbols.defined() && !batch.offsets.empty(), "model", "expected symbols, got a batch without them");
+  if (batch.symbols.numel() > 0) {
+    const auto [low, high] = at::aminmax(batch.symbols);
+    ADATAPE_CHECK(low.item<int64_t>() >= 0 && high.item<int64_t>() < spec.vocabulary, "model", "expected symbols 0 .. ", spec.vocabulary - 1, ", got ",
+                  low.item<int64_t>(), " .. ", high.item<int64_t>());
+  }
+}
+
+}  // namespace adatape

@@ -1,0 +1,45 @@
+// From a batch to the first packed tokens: image patches, one token a symbol, the flattened sequence as one token, or a class token alone.
+#pragma once
+
+#include "adatape/core/batch.h"
+#include "adatape/core/config.h"
+#include "adatape/nn/forward_context.h"
+#include "adatape/nn/initialize.h"
+#include "adatape/nn/packed_tokens.h"
+
+namespace adatape {
+
+struct StemConfig {
+  std::string input = "auto";             // patches | tokens | flat | class_token
+  int64_t patch = 16;                     // side of a patch in pixels
+  bool class_token = false;
+  std::string class_token_start = "zeros";  // zeros | normal
+  bool positions = true;                  // learned position embedding (patches and tokens)
+  void fields(FieldVisitor& visit);
+  // `auto` becomes patches or tokens; Error where the input cannot serve this kind of example.
+  void resolve(const InputSpec& spec);
+};
+
+struct Stem : torch::nn::Module {
+  Stem(const StemConfig& config, const InputSpec& spec, int64_t width);
+  void initialize(at::Generator& generator);
+  PackedTokens forward(const Batch& batch, const ForwardContext& context) const;
+
+  StemConfig config;
+  InputSpec spec;
+  torch::Tensor patch_weight;           // [D, C, patch, patch]; patches
+  torch::Tensor symbol_weight;          // [D, vocabulary] (tokens) or [D, length * vocabulary] (flat: position-major)
+  torch::Tensor bias;                   // [D]; undefined for class_token
+  torch::Tensor class_token;            // [D]; undefined without
+  torch::Tensor positions;              // [tokens, D], the class token's first; undefined without
+
+ private:
+  PackedTokens patches(const Batch& batch, const ForwardContext& context) const;
+  PackedTokens symbols(const Batch& batch) const;
+  PackedTokens flat(const Batch& batch) const;
+};
+
+// Error unless the batch holds what the spec says: kind, sizes, symbols within the vocabulary.
+void check_batch(const Batch& batch, const InputSpec& spec);
+
+}  // namespace adatape

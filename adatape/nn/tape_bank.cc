@@ -1,0 +1,80 @@
+#include "adatape/nn/tape_bank.h"
+
+#include "adatape/core/check.h"
+#include "adatape/nn/patches.h"
+
+namespace adatape {
+
+void TapeBankConfig::fields(FieldVisitor& visit) {
+  visit.text("name", name, "what readers call this bank");
+  visit.choice("kind", kind, {"input", "learnable"}, "made from each example's raw input, or learned rows shared by all");
+  visit.integer("rows", rows, {1, 100000000}, "learnable bank: number of rows M");
+  visit.integer("patch", patch, {1, 4096}, "input-driven bank of images: side of a bank patch in pixels");
+  visit.integer("resolution", resolution, {0, 16384}, "input-driven bank of images: resize the image to this side first; 0 = as it is");
+  visit.choice("positions", positions, {"auto", "on", "off"}, "position embedding of the rows; auto: on for images, off for symbols");
+}
+
+TapeBank::TapeBank(const TapeBankConfig& config_, const InputSpec& spec_, int64_t width) : config(config_), spec(spec_) {
+  if (config.kind == "learnable") {
+    rows = register_parameter("rows", torch::zeros({config.rows, width}));
+    return;
+  }
+  const bool images = spec.kind == InputSpec::Kind::kImages;
+  const bool with_positions = config.positions == "on" || (config.positions == "auto" && images);
+  int64_t count = spec.length;
+  if (images) {
+    const int64_t height = config.resolution > 0 ? config.resolution : spec.height, image_width = config.resolution > 0 ? config.resolution : spec.width;
+    ADATAPE_CHECK(config.patch <= height && config.patch <= image_width, "config", "model.banks: bank \"", config.name, "\": expected patch at most ",
+                  std::min(height, image_width), ", got ", config.patch);
+    count = (height / config.patch) * (image_width / config.patch);
+    patch_weight = register_parameter("patch_weight", torch::zeros({width, spec.channels, config.patch, config.patch}));
+  } else {
+    symbol_weight = register_parameter("symbol_weight", torch::zeros({width, spec.vocabulary}));
+  }
+  bias = register_parameter("bias", torch::zeros({width}));
+  if (with_positions) positions = register_parameter("positions", torch::zeros({count, width}));
+  if (images) project = register_module("project", std::make_shared<Linear>(width, width));
+}
+
+void TapeBank::initialize(at::Generator& generator) {
+  torch::NoGradGuard no_grad;
+  if (rows.defined()) truncated_normal(rows, 0.02, generator);
+  if (patch_weight.defined()) lecun_normal(patch_weight, patch_weight.numel() / patch_weight.size(0), generator);
+  if (symbol_weight.defined()) lecun_normal(symbol_weight, symbol_weight.size(1), generator);
+  if (bias.defined()) bias.zero_();
+  if (positions.defined()) normal(positions, 0.02, generator);
+  if (project) xavier_uniform(*project, generator);
+}
+
+BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) const {
+  if (rows.defined()) return {rows, nullptr};
+  const std::string part = "bank " + config.name;
+  if (spec.kind == InputSpec::Kind::kSymbols) {
+    std::vector<int64_t> lengths;
+    for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
+    auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device());
+    // A look-up, so that equal symbols are equal bits: their scores then tie exactly and the lower index wins.
+    torch::Tensor values = at::embedding(symbol_weight.t(), batch.symbols) + bias;
+    if (positions.defined()) {
+      ADATAPE_CHECK(layout->longest() <= positions.size(0), "model", "bank \"", config.name, "\": expected sequences of at most ", positions.size(0),
+                    " symbols (learned positions), got ", layout->longest());
+      const torch::Tensor place = torch::arange(layout->total(), layout->offsets_tensor().options()) -
+                                  layout->offsets_tensor().index_select(0, layout->example_of_token());
+      values = values + positions.index_select(0, place);
+    }
+    return {values, std::move(layout)};
+  }
+  torch::Tensor images = batch.images;
+  if (config.resolution > 0) images = at::_upsample_bilinear2d_aa(images, {config.resolution, config.resolution}, false);
+  const torch::Tensor weight = patch_weight.view({patch_weight.size(0), -1});
+  const torch::Tensor patches = patch_rows(images, config.patch);
+  const int64_t batch_size = batch.size(), count = patches.size(0) / std::max<int64_t>(batch_size, 1);
+  const std::vector<int64_t> lengths(static_cast<size_t>(batch_size), count);
+  torch::Tensor values = linear(patches, weight, bias);
+  if (positions.defined()) values = (values.view({batch_size, count, -1}) + positions).view({-1, values.size(1)});
+  context.count(part + " / patches", lengths, 2 * weight.numel());
+  context.count(part + " / projection", lengths, project->flops_per_row());
+  return {project->forward(values), std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, images.device())};
+}
+
+}  // namespace adatape
