@@ -14,6 +14,9 @@ struct Command {
   std::function<int()> (*declare)(CLI::App& app);
 };
 
+// The command line as typed, quoted for a shell; set by main before a command runs.
+std::string command_line();
+
 std::function<int()> declare_train(CLI::App& app);
 std::function<int()> declare_evaluate(CLI::App& app);
 std::function<int()> declare_compare(CLI::App& app);

@@ -1,0 +1,99 @@
+// adatape train CONFIG.toml: trains into a run folder, or goes on with one.
+#include <ATen/Parallel.h>
+
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "adatape/cli/command.h"
+#include "adatape/core/check.h"
+#include "adatape/core/device.h"
+#include "adatape/core/files.h"
+#include "adatape/core/progress.h"
+#include "adatape/core/signals.h"
+#include "adatape/models/registry.h"
+#include "adatape/train/run_folder.h"
+#include "adatape/train/run_record.h"
+#include "adatape/train/trainer.h"
+
+namespace adatape::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kMore =
+    "The run folder holds the best weights (model.safetensors), the resolved config.toml, metrics.jsonl, TensorBoard events,\n"
+    "checkpoints and, at the end, result.json with the test results. Ctrl-C saves; a resumed run gives the same bits as one\n"
+    "that was never stopped.\n"
+    "\n"
+    "Examples:\n"
+    "  adatape train configs/parity/adatape.toml\n"
+    "  adatape train configs/parity/adatape.toml --set training.steps=200 --set task.length=16 --output runs/short --seed 3\n"
+    "  adatape train --output runs/short --resume";
+
+struct Arguments {
+  std::string config, output, device = "auto";
+  std::vector<std::string> assignments;
+  std::optional<int64_t> seed;
+  int threads = 0;
+  bool resume = false, quiet = false;
+};
+
+int train(const Arguments& arguments) {
+  install_stop_handlers();
+  ADATAPE_CHECK(!arguments.config.empty() || arguments.resume, "train", "expected a configuration file; only --resume goes without one");
+  ADATAPE_CHECK(!arguments.config.empty() || !arguments.output.empty(), "train",
+                "--resume without a configuration file needs --output DIR, the run to go on with");
+  const std::string output = !arguments.output.empty() ? arguments.output : "runs/" + fs::path(arguments.config).stem().string();
+  std::string config_path = arguments.config;
+  if (config_path.empty()) {
+    ADATAPE_CHECK(fs::is_directory(output), output, "no such folder, so there is no run to resume");
+    config_path = output + "/config.toml";
+    ADATAPE_CHECK(fs::exists(config_path), output, "config.toml is missing, so there is no run to resume; name the configuration file");
+  }
+  ConfigDocument document = ConfigDocument::from_file(config_path);
+  for (const std::string& assignment : arguments.assignments) document.set(assignment);
+  if (arguments.seed) document.set(concat("training.seed=", *arguments.seed));
+  RunConfig config = RunConfig::from_document(document);
+
+  if (inspect_output(output, config, arguments.resume) == OutputState::kFinished) {
+    std::cout << output << " is finished; its results are in result.json:\n"
+              << summarize_result(nlohmann::ordered_json::parse(read_file(output + "/result.json")));
+    return 0;
+  }
+  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
+  const c10::Device device = parse_device(arguments.device);
+  const std::unique_ptr<Task> task = find_task(config.task->name).make_task(*config.task);
+  const std::shared_ptr<Model> model = find_model(config.model->name).make_model(*config.model, task->input_spec());
+  if (!arguments.quiet) {
+    double parameters = 0;
+    for (const auto& [name, tensor] : parameters_of(*model)) parameters += static_cast<double>(tensor.numel());
+    std::cerr << "adatape: training " << config.label << " (" << format_count(parameters) << " parameters) on " << config.task->name << ", "
+              << device << ", " << at::get_num_threads() << " threads, into " << output << std::endl;
+  }
+  Trainer trainer(config, *task, *model,
+                  {.output = output, .command = command_line(), .device = device, .resume = arguments.resume, .quiet = arguments.quiet});
+  std::cout << summarize_result(trainer.run()) << "  results              " << output << "/result.json\n";
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_train(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.footer(kMore);
+  app.add_option("CONFIG", arguments->config, "configuration (TOML); `adatape list options` has all keys");
+  app.add_option("--set", arguments->assignments, "change a key, e.g. model.width=64 (may be repeated)")->type_name("KEY=VALUE")->allow_extra_args(false);
+  app.add_option("--output,-o", arguments->output, "run folder [runs/ and the configuration's name]")->type_name("DIR");
+  app.add_flag("--resume", arguments->resume, "go on with the run in --output; CONFIG may then be left out");
+  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")->type_name("NAME")->capture_default_str();
+  app.add_option("--seed", arguments->seed, "the same as --set training.seed=N")->type_name("N");
+  app.add_option("--threads", arguments->threads, "CPU threads [all cores]; results are the same bits for the same number")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+  app.add_flag("--quiet,-q", arguments->quiet, "no progress on stderr");
+  return [arguments] { return train(*arguments); };
+}
+
+}  // namespace adatape::cli

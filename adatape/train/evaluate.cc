@@ -1,0 +1,102 @@
+#include "adatape/train/evaluate.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "adatape/core/check.h"
+
+namespace adatape {
+namespace {
+
+constexpr int64_t kRecordedExamples = 10000;
+
+// Sums over examples of what a pass without recording gives.
+struct Sums {
+  int64_t correct = 0;
+  double loss = 0;
+  std::map<std::string, double> auxiliary;
+};
+
+double sum_of(const at::Tensor& values) { return values.sum(at::kDouble).item<double>(); }
+
+// Tokens, tape lengths and FLOPs of each example of one recorded batch, added up.
+struct Usage {
+  double tokens = 0, token_steps = 0, flops = 0;
+  double tape = 0, tape_squared = 0;
+
+  void add(const ModelOutput& output, size_t examples) {
+    for (size_t b = 0; b < examples; ++b) {
+      int64_t longest = 0;
+      for (const std::vector<int64_t>& block : output.block_tokens) {
+        longest = std::max(longest, block[b]);
+        token_steps += static_cast<double>(block[b]);
+      }
+      tokens += static_cast<double>(longest);
+    }
+    for (const WorkItem& item : output.work) {
+      double rows = 0;
+      for (const int64_t row : item.rows) rows += static_cast<double>(row);
+      flops += rows * static_cast<double>(item.flops_per_row);
+    }
+    if (output.readings.empty()) return;
+    at::Tensor lengths = output.readings.front().lengths.to(at::kDouble);
+    for (size_t r = 1; r < output.readings.size(); ++r) lengths = lengths + output.readings[r].lengths;
+    tape += sum_of(lengths);
+    tape_squared += sum_of(lengths * lengths);
+  }
+};
+
+}  // namespace
+
+EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t examples, int64_t batch_size, at::Device device, bool quick,
+                          const std::function<void(int64_t done)>& progress) {
+  const at::NoGradGuard no_grad;
+  const int64_t count = std::min(examples, task.held_out_size(split));
+  ADATAPE_CHECK(batch_size >= 1, "evaluation", "expected a batch size >= 1, got ", batch_size);
+  ADATAPE_CHECK(count >= 1, "evaluation", "expected at least one example, got ", examples, " of a split that has ", task.held_out_size(split));
+
+  EvaluationResult result;
+  result.examples = count;
+  Sums sums;
+  if (!quick) {  // so that the timed pass finds warm caches and kernels
+    const Batch batch = task.held_out_batch(split, 0, std::min(count, batch_size)).to(device);
+    model.forward(batch, {}).logits.sum().item<float>();
+  }
+  for (int64_t first = 0; first < count; first += batch_size) {
+    const Batch batch = task.held_out_batch(split, first, std::min(batch_size, count - first)).to(device);
+    const auto start = std::chrono::steady_clock::now();
+    const ModelOutput output = model.forward(batch, {});
+    // Reading a number back waits for the device, so the time below covers the whole forward pass.
+    sums.correct += task.example_correct(output.logits, batch).sum().item<int64_t>();
+    result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    sums.loss += sum_of(model.combine(output, [&](const at::Tensor& logits) { return task.example_loss(logits, batch); }));
+    for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) sums.auxiliary[auxiliary.name] += sum_of(auxiliary.values);
+    if (progress) progress(first + batch.size());
+  }
+  const auto total = static_cast<double>(count);
+  result.accuracy = static_cast<double>(sums.correct) / total;
+  result.loss = sums.loss / total;
+  for (const auto& [name, sum] : sums.auxiliary) result.auxiliary_losses[name] = sum / total;
+  result.examples_per_second = result.seconds > 0 ? total / result.seconds : 0;
+  if (quick) return result;
+
+  Usage usage;
+  const int64_t recorded = std::min(count, kRecordedExamples);
+  for (int64_t first = 0; first < recorded; first += batch_size) {
+    const Batch batch = task.held_out_batch(split, first, std::min(batch_size, recorded - first)).to(device);
+    usage.add(model.forward(batch, {.record = true}), static_cast<size_t>(batch.size()));
+    if (progress) progress(count);
+  }
+  const auto measured = static_cast<double>(recorded);
+  result.tokens = usage.tokens / measured;
+  result.token_steps = usage.token_steps / measured;
+  result.flops = usage.flops / measured;
+  result.tape_length_mean = usage.tape / measured;
+  result.tape_length_std = std::sqrt(std::max(0.0, usage.tape_squared / measured - result.tape_length_mean * result.tape_length_mean));
+  return result;
+}
+
+}  // namespace adatape

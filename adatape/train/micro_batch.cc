@@ -1,0 +1,23 @@
+#include "adatape/train/micro_batch.h"
+
+#include "adatape/core/check.h"
+
+namespace adatape {
+
+Batch micro_batch(const Batch& batch, int64_t first, int64_t count) {
+  ADATAPE_CHECK(first >= 0 && count >= 1 && first + count <= batch.size(), "micro-batch", "expected examples within 0 .. ", batch.size() - 1,
+                ", got ", first, " .. ", first + count - 1);
+  Batch part;
+  if (batch.images.defined()) {
+    part.images = batch.images.narrow(0, first, count);
+  } else {
+    const int64_t begin = batch.offsets[static_cast<size_t>(first)];
+    for (int64_t b = first; b <= first + count; ++b) part.offsets.push_back(batch.offsets[static_cast<size_t>(b)] - begin);
+    part.symbols = batch.symbols.narrow(0, begin, part.offsets.back());
+  }
+  if (batch.labels.defined()) part.labels = batch.labels.narrow(0, first, count);
+  part.examples = batch.examples.narrow(0, first, count);
+  return part;
+}
+
+}  // namespace adatape

@@ -1,0 +1,113 @@
+#include "adatape/train/optimizer.h"
+
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "adatape/core/check.h"
+#include "adatape/train/load_tensors.h"
+
+namespace adatape {
+namespace {
+
+// The CPU kernel walks the memory of parameter and gradient side by side, so their layouts must agree; autograd nearly always sees to it.
+at::Tensor in_layout_of(const at::Tensor& parameter, const at::Tensor& gradient) {
+  const bool same = (parameter.is_contiguous() && gradient.is_contiguous()) || parameter.strides() == gradient.strides();
+  return same ? gradient : at::empty_like(parameter).copy_(gradient);
+}
+
+}  // namespace
+
+AdamW::AdamW(const torch::nn::Module& module, AdamWOptions options) : options_(options) {
+  const at::NoGradGuard no_grad;
+  const auto named = module.named_parameters();
+  ADATAPE_CHECK(!named.is_empty(), "optimizer", "expected a model with parameters, got one without");
+  steps_ = at::zeros({static_cast<int64_t>(named.size())}, named.begin()->value().options().dtype(at::kFloat));
+  for (const auto& item : named) {
+    const at::Tensor& parameter = item.value();
+    slots_.push_back({item.key(), parameter, at::zeros_like(parameter), at::zeros_like(parameter),
+                      steps_[static_cast<int64_t>(slots_.size())], parameter.dim() >= 2});
+  }
+}
+
+void AdamW::zero_grad() {
+  for (Slot& slot : slots_) slot.parameter.mutable_grad().reset();
+}
+
+std::vector<at::Tensor> AdamW::gradients() const {
+  std::vector<at::Tensor> gradients;
+  gradients.reserve(slots_.size());
+  for (const Slot& slot : slots_) {
+    if (slot.parameter.grad().defined()) gradients.push_back(slot.parameter.grad());
+  }
+  return gradients;
+}
+
+at::Tensor AdamW::gradient_norm() const {
+  const at::NoGradGuard no_grad;
+  const std::vector<at::Tensor> all = gradients();
+  if (all.empty()) return at::zeros({}, steps_.options());
+  return at::stack(at::_foreach_norm(all)).norm();
+}
+
+void AdamW::step(double learning_rate, const at::Tensor& norm) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> all = gradients();
+  if (all.empty()) return;
+  if (options_.clip_norm > 0) {
+    // On the CPU reading the norm costs nothing and saves a pass; elsewhere the factor stays on the device.
+    const bool known_short = norm.is_cpu() && norm.item<double>() <= options_.clip_norm;
+    if (!known_short) at::_foreach_mul_(all, (options_.clip_norm / (norm + 1e-6)).clamp_max(1.0));
+  }
+  if (all.size() == slots_.size()) {
+    steps_.add_(1);
+  } else {
+    for (Slot& slot : slots_) {
+      if (slot.parameter.grad().defined()) slot.step.add_(1);
+    }
+  }
+  for (const bool decays : {true, false}) {
+    std::vector<at::Tensor> parameters, grads, first, second, steps;
+    for (const Slot& slot : slots_) {
+      if (slot.decays != decays || !slot.parameter.grad().defined()) continue;
+      parameters.push_back(slot.parameter);
+      grads.push_back(in_layout_of(slot.parameter, slot.parameter.grad()));
+      first.push_back(slot.first_moment);
+      second.push_back(slot.second_moment);
+      steps.push_back(slot.step);
+    }
+    if (parameters.empty()) continue;
+    at::_fused_adamw_(parameters, grads, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate, options_.beta1, options_.beta2,
+                      decays ? options_.weight_decay : 0.0, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false);
+  }
+}
+
+void AdamW::reset() {
+  const at::NoGradGuard no_grad;
+  steps_.zero_();
+  for (Slot& slot : slots_) {
+    slot.first_moment.zero_();
+    slot.second_moment.zero_();
+  }
+  zero_grad();
+}
+
+std::map<std::string, at::Tensor> AdamW::state() const {
+  std::map<std::string, at::Tensor> state;
+  for (const Slot& slot : slots_) {
+    state[slot.name + "/first_moment"] = slot.first_moment;
+    state[slot.name + "/second_moment"] = slot.second_moment;
+    state[slot.name + "/step"] = slot.step;
+  }
+  return state;
+}
+
+void AdamW::load_state(const std::map<std::string, at::Tensor>& tensors, const std::string& source) {
+  load_tensors(state(), tensors, source);
+}
+
+}  // namespace adatape

@@ -1,0 +1,174 @@
+#include "adatape/train/run_record.h"
+
+#include <ATen/Parallel.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "adatape/core/check.h"
+#include "adatape/core/files.h"
+#include "adatape/core/progress.h"
+#include "adatape/train/config_difference.h"
+#include "adatape/train/version.h"
+
+namespace adatape {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text.data();
+}
+
+std::string formatted(const char* format, double value) {
+  std::array<char, 64> text{};
+  std::snprintf(text.data(), text.size(), format, value);
+  return text.data();
+}
+
+std::string percent(double share) { return formatted("%.2f %%", 100 * share); }
+
+}  // namespace
+
+OutputState inspect_output(const std::string& output, RunConfig& config, bool resume) {
+  const fs::path folder(output);
+  ADATAPE_CHECK(!fs::exists(folder) || fs::is_directory(folder), output, "expected a folder for the run, found a file");
+  bool holds_run = false;
+  for (const char* name : {"config.toml", "run.json", "metrics.jsonl", "model.safetensors", "result.json", "checkpoints"}) {
+    holds_run = holds_run || fs::exists(folder / name);
+  }
+  if (!resume) {
+    ADATAPE_CHECK(!holds_run, output, "holds a run already; go on with it by --resume, or choose another --output");
+    return OutputState::kFresh;
+  }
+  ADATAPE_CHECK(fs::exists(folder), output, "no such folder, so there is no run to resume; leave --resume away to begin one");
+  if (!fs::exists(folder / "config.toml")) {
+    ADATAPE_CHECK(!holds_run || list_checkpoints(output).empty(), output, "config.toml is missing, so the run cannot be resumed");
+    return OutputState::kFresh;
+  }
+  RunConfig before = RunConfig::from_document(ConfigDocument::from_file((folder / "config.toml").string()));
+  if (const auto difference = first_difference(before, config)) {
+    throw Error(concat(output, ": the run was begun with ", difference->key, " = ", difference->before, ", now it is ", difference->after,
+                       "; resume with the same configuration, or choose another --output"));
+  }
+  return fs::exists(folder / "result.json") ? OutputState::kFinished : OutputState::kUnfinished;
+}
+
+FolderLock::FolderLock(const std::string& folder) : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  ADATAPE_CHECK(descriptor_ >= 0, folder, "cannot open the folder: ", std::strerror(errno));
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {  // file systems without locks are taken at their word
+    ::close(descriptor_);
+    throw Error(concat(folder, ": another process is training into this folder; wait for it, or choose another --output"));
+  }
+}
+
+FolderLock::~FolderLock() { ::close(descriptor_); }
+
+std::string write_run_json(const std::string& output, const std::string& command, int64_t seed, at::Device device,
+                           std::optional<int64_t> resumed_at_step) {
+  const std::string path = output + "/run.json";
+  const int threads = at::get_num_threads();
+  ordered_json run = {{"command", command}, {"version", kVersion}, {"torch_version", torch_version()}, {"seed", seed}, {"device", device.str()},
+                      {"threads", threads}, {"started", utc_now()}};
+  std::string remark;
+  if (resumed_at_step) {
+    ordered_json first = ordered_json::object();
+    if (fs::exists(path)) first = ordered_json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+    if (first.is_object() && first.contains("device") && first.contains("threads")) {
+      const bool same = first["threads"] == threads && first["device"] == device.str();
+      if (!same) {
+        remark = concat("this run began with ", first["threads"].dump(), " threads on ", first["device"].dump(), ", now it has ", threads, " on ",
+                        device.str(), ": the last bits of its numbers may differ");
+      }
+      run.erase("version");
+      run["step"] = *resumed_at_step;
+      first["resumed"].push_back(run);
+      run = first;
+    }
+  }
+  write_file_atomically(path, run.dump(2) + "\n");
+  return remark;
+}
+
+ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters, at::Device device,
+                         const std::string& command) {
+  ordered_json history = ordered_json::array();
+  for (const DrawRecord& draw : state.draws) {
+    history.push_back({{"steps", draw.steps}, {"seconds", draw.seconds}, {"validation_accuracy", draw.validation_accuracy}});
+  }
+  return {{"model", config.label},
+          {"model_name", config.model->name},
+          {"task", config.task->name},
+          {"seed", config.training.seed},
+          {"accuracy", test.accuracy},
+          {"loss", test.loss},
+          {"validation_accuracy", state.best_accuracy},
+          {"steps", state.step},
+          {"draws", state.draws.size()},
+          {"draw_history", history},
+          {"training_seconds", state.training_seconds},
+          {"wall_seconds", state.wall_seconds},
+          {"learning_rate", config.training.learning_rate},
+          {"parameters", parameters},
+          {"tape_length_mean", test.tape_length_mean},
+          {"tape_length_std", test.tape_length_std},
+          {"tokens", test.tokens},
+          {"token_steps", test.token_steps},
+          {"flops", test.flops},
+          {"examples_per_second", test.examples_per_second},
+          {"test_examples", test.examples},
+          {"best_step", state.best_step},
+          {"waited_for_data_seconds", state.waited_for_data_seconds},
+          {"device", device.str()},
+          {"threads", at::get_num_threads()},
+          {"version", kVersion},
+          {"command", command},
+          {"description", config.description}};
+}
+
+std::string summarize_result(const ordered_json& result) {
+  // JSON has no NaN: it was written as null.
+  const auto number = [&](const char* key) { return result.at(key).is_number() ? result.at(key).get<double>() : std::nan(""); };
+  const auto draws = result.at("draws").get<int64_t>();
+  std::string text;
+  const auto line = [&](const std::string& name, const std::string& value) { text += concat("  ", name, std::string(21 - name.size(), ' '), value, "\n"); };
+  line("model", concat(result.at("model").get<std::string>(), " on ", result.at("task").get<std::string>(), ", seed ", result.at("seed").dump(), ", ",
+                       format_count(number("parameters")), " parameters"));
+  line("test accuracy", concat(percent(number("accuracy")), " of ", result.at("test_examples").dump(), " examples, loss ", formatted("%.4g", number("loss"))));
+  line("validation accuracy", concat(percent(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
+  line("steps", draws == 1 ? result.at("steps").dump() : concat(result.at("steps").dump(), " in ", draws, " draws of the weights"));
+  line("training time", concat(format_duration(number("training_seconds")), ", ", format_duration(number("wall_seconds")), " with evaluations and saving"));
+  std::string tokens = concat(formatted("%.1f", number("tokens")), " an example");
+  if (number("tape_length_mean") > 0) {
+    tokens += concat(", of these on tape ", formatted("%.2f", number("tape_length_mean")), " +- ", formatted("%.2f", number("tape_length_std")));
+  }
+  line("tokens", tokens);
+  line("cost", concat(format_count(number("flops")), "FLOPs an example, ", format_count(number("examples_per_second")), "examples/s on ",
+                      result.at("device").get<std::string>(), " (", result.at("threads").dump(), " threads)"));
+  return text;
+}
+
+std::string shell_quote(const std::string& word) {
+  const char* harmless = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  if (!word.empty() && word.find_first_not_of(harmless) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char letter : word) quoted += letter == '\'' ? std::string("'\\''") : std::string(1, letter);
+  return quoted + "'";
+}
+
+}  // namespace adatape

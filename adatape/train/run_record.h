@@ -1,0 +1,51 @@
+// What a run folder says about its run: whether one is there, run.json and result.json.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "adatape/train/evaluate.h"
+#include "adatape/train/run_config.h"
+#include "adatape/train/train_state.h"
+
+namespace adatape {
+
+enum class OutputState {
+  kFresh,       // begin here
+  kUnfinished,  // a run to go on with
+  kFinished,    // result.json is there
+};
+
+// Looks at an output folder and changes nothing. Error when it holds a run and resume is false, when resume is true and there is no folder,
+// or when its config.toml differs from config: the first differing key with both values.
+OutputState inspect_output(const std::string& output, RunConfig& config, bool resume);
+
+// Holds a run folder for this process (flock); Error when another one trains into it.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder);
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+// Writes run.json: command, version, seed, device, threads, start (UTC). With a step, adds an entry to "resumed" of the file that is there.
+// Returns what a person should know about the change of machine ("" mostly): another thread count or device gives other bits.
+std::string write_run_json(const std::string& output, const std::string& command, int64_t seed, at::Device device,
+                           std::optional<int64_t> resumed_at_step);
+
+// The content of result.json, one row of a table of results. "draws" counts; "draw_history" lists them.
+nlohmann::ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
+                                   at::Device device, const std::string& command);
+// The same for people: a few aligned lines.
+std::string summarize_result(const nlohmann::ordered_json& result);
+
+// A word as a shell reads it back: quoted where it has to be.
+std::string shell_quote(const std::string& word);
+
+}  // namespace adatape

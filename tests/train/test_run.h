@@ -1,0 +1,122 @@
+// What the tests of training share: a temporary folder, a tiny model and a configuration.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "adatape/core/check.h"
+#include "adatape/core/files.h"
+#include "adatape/core/rng.h"
+#include "adatape/models/model.h"
+#include "adatape/train/run_config.h"
+
+namespace adatape::testing {
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "adatape_test_XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// A classifier of the mean symbol embedding, with noise keyed as dropout is, an auxiliary loss and a loss that can be made to blow up.
+class TinyModel : public Model {
+ public:
+  explicit TinyModel(int64_t width = 4) {
+    embedding = register_parameter("embedding", torch::zeros({3, width}));
+    weight = register_parameter("weight", torch::zeros({2, width}));
+    bias = register_parameter("bias", torch::zeros({2}));
+  }
+  void initialize(uint64_t seed, uint64_t draw) override {
+    const torch::NoGradGuard no_grad;
+    uint64_t index = 0;
+    for (torch::Tensor& parameter : parameters()) {
+      const torch::Tensor one = torch::zeros({1}, torch::kLong);
+      parameter.copy_(counter_normal(seed, draw, site(Site::kParameters, static_cast<uint32_t>(index++)), one, parameter.numel()).view(parameter.sizes()));
+      if (useless_draws > static_cast<int64_t>(draw)) parameter.zero_();  // without any gradient: stays at chance
+    }
+    ++initialized;
+  }
+  ModelOutput forward(const Batch& batch, const ForwardOptions& options) override {
+    std::vector<torch::Tensor> means;
+    for (size_t b = 0; b + 1 < batch.offsets.size(); ++b) {
+      means.push_back(embedding.index_select(0, batch.symbols.slice(0, batch.offsets[b], batch.offsets[b + 1])).mean(0));
+    }
+    torch::Tensor mean = torch::stack(means);
+    if (options.training) {
+      mean = mean + noise * counter_normal(options.seed, options.step, site(Site::kDropout), batch.examples, mean.size(1));
+      forward_sizes.push_back(batch.size());
+      if (static_cast<int64_t>(options.step) == blows_up_at) mean = mean / 0.0;
+    }
+    ModelOutput output;
+    output.logits = torch::nn::functional::linear(mean, weight, bias);
+    output.auxiliary_losses.push_back({"size", mean.square().sum(1), 0.01});
+    if (options.record) {
+      std::vector<int64_t> lengths;
+      for (size_t b = 0; b + 1 < batch.offsets.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
+      output.block_tokens = {lengths, std::vector<int64_t>(lengths.size(), 1)};
+      output.work = {{"mean", lengths, 4}, {"head", std::vector<int64_t>(lengths.size(), 1), 16}};
+    }
+    return output;
+  }
+
+  torch::Tensor embedding, weight, bias;
+  double noise = 0.1;
+  int64_t blows_up_at = -1;    // global step
+  int64_t useless_draws = 0;   // draws that begin (and stay) at chance
+  int64_t initialized = 0;
+  std::vector<int64_t> forward_sizes;
+};
+
+// A run on one-symbol sequences, which the tiny model learns at once; more lines come behind.
+inline RunConfig tiny_config(const std::vector<std::string>& assignments = {}) {
+  ConfigDocument document = ConfigDocument::from_text(R"(
+[task]
+name = "parity"
+length = 3
+target = "first_symbol"
+[model]
+name = "transformer"
+[training]
+steps = 30
+batch_size = 12
+learning_rate = 0.05
+warmup_steps = 2
+evaluate_every = 8
+validation_examples = 50
+checkpoint_every = 10
+[evaluation]
+test_examples = 60
+batch_size = 40
+)");
+  for (const std::string& assignment : assignments) document.set(assignment);
+  return RunConfig::from_document(document);
+}
+
+// The message of the Error that action throws, "" when it throws none.
+inline std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace adatape::testing
