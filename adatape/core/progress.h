@@ -24,7 +24,7 @@ class Progress {
   std::string title_, unit_, detail_;
   int64_t total_, done_ = 0, first_done_ = -1;
   bool quiet_, terminal_, finished_ = false;
-  std::chrono::steady_clock::time_point start_, drawn_;
+  std::chrono::steady_clock::time_point start_, first_update_, drawn_;
 };
 
 // "1 h 02 min", "3 min 20 s", "4.2 s".

@@ -1,7 +1,6 @@
 // The interface of all models. A model is made from its configuration and the task's InputSpec by models/registry.h.
 #pragma once
 
-#include <torch/nn/module.h>
 
 #include <functional>
 #include <memory>
@@ -10,6 +9,7 @@
 #include "adatape/core/batch.h"
 #include "adatape/core/config.h"
 #include "adatape/models/model_output.h"
+#include "adatape/nn/module.h"
 
 namespace adatape {
 
@@ -34,7 +34,7 @@ struct ModelConfig {
 // The task's loss of each example: logits [B, classes] -> [B].
 using ExampleLoss = std::function<torch::Tensor(const torch::Tensor& logits)>;
 
-class Model : public torch::nn::Module {
+class Model : public Module {
  public:
   // Draws all parameters anew; equal (seed, draw) give equal bits.
   virtual void initialize(uint64_t seed, uint64_t draw) = 0;

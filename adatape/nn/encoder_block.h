@@ -15,7 +15,7 @@ struct EncoderBlockShape {
   double dropout = 0;
 };
 
-struct EncoderBlock : torch::nn::Module {
+struct EncoderBlock : Module {
   explicit EncoderBlock(const EncoderBlockShape& shape);
   void initialize(at::Generator& generator);
 

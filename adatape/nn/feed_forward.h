@@ -10,7 +10,7 @@ enum class Gelu { kTanh, kExact };  // Flax-born and GPT models use tanh, timm-b
 Gelu parse_gelu(const std::string& name);  // "tanh" | "exact"
 
 // Linear(D, m), GELU, Linear(m, D).
-struct Mlp : torch::nn::Module {
+struct Mlp : Module {
   Mlp(int64_t dim, int64_t width, Gelu gelu);
   void initialize(at::Generator& generator);
   torch::Tensor forward(const torch::Tensor& x) const;  // [rows, D] -> [rows, D]
@@ -20,7 +20,7 @@ struct Mlp : torch::nn::Module {
 };
 
 // Linear(D, 2 m), halves a, g: a * sigmoid(g), Linear(m, D). Source: arXiv 2301.13195 (AdaTape's tape MLP).
-struct GluMlp : torch::nn::Module {
+struct GluMlp : Module {
   GluMlp(int64_t dim, int64_t width);
   void initialize(at::Generator& generator);
   torch::Tensor forward(const torch::Tensor& x) const;

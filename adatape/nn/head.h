@@ -15,7 +15,7 @@ struct HeadConfig {
   void fields(FieldVisitor& visit);
 };
 
-struct Head : torch::nn::Module {
+struct Head : Module {
   Head(const HeadConfig& config, int64_t width, int64_t classes);
   void initialize(at::Generator& generator);
   // [B, classes]. features (optional): tokens after the norm if it comes before pooling, else as they came.

@@ -1,10 +1,11 @@
 // The one matrix product of the library: y = x W^T + b, counted.
 #pragma once
 
-#include <torch/nn/module.h>
 #include <torch/types.h>
 
 #include <cstdint>
+
+#include "adatape/nn/module.h"
 
 namespace adatape {
 
@@ -15,7 +16,7 @@ torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const 
 int64_t matrix_product_flops();
 void add_matrix_product_flops(int64_t flops);
 
-struct Linear : torch::nn::Module {
+struct Linear : Module {
   Linear(int64_t in, int64_t out, bool with_bias = true);
   torch::Tensor forward(const torch::Tensor& x) const { return linear(x, weight, bias); }
   int64_t flops_per_row() const { return 2 * weight.size(0) * weight.size(1); }
@@ -23,7 +24,7 @@ struct Linear : torch::nn::Module {
   torch::Tensor bias;    // [out]
 };
 
-struct LayerNorm : torch::nn::Module {
+struct LayerNorm : Module {
   explicit LayerNorm(int64_t dim, double epsilon_ = 1e-6);
   torch::Tensor forward(const torch::Tensor& x) const;
   torch::Tensor weight, bias;  // [dim]

@@ -20,7 +20,7 @@ struct StemConfig {
   void resolve(const InputSpec& spec);
 };
 
-struct Stem : torch::nn::Module {
+struct Stem : Module {
   Stem(const StemConfig& config, const InputSpec& spec, int64_t width);
   void initialize(at::Generator& generator);
   PackedTokens forward(const Batch& batch, const ForwardContext& context) const;

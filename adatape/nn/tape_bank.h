@@ -26,7 +26,7 @@ struct BankRows {
   int64_t rows_of(int64_t example) const { return layout ? layout->lengths()[example] : values.size(0); }
 };
 
-struct TapeBank : torch::nn::Module {
+struct TapeBank : Module {
   TapeBank(const TapeBankConfig& config, const InputSpec& spec, int64_t width);
   void initialize(at::Generator& generator);
   BankRows forward(const Batch& batch, const ForwardContext& context) const;

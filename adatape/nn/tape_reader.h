@@ -39,7 +39,7 @@ struct TapeReaderConfig {
   void resolve(int64_t index, int64_t width, int64_t heads);
 };
 
-struct TapeReader : torch::nn::Module {
+struct TapeReader : Module {
   TapeReader(const TapeReaderConfig& config, int64_t index, int64_t width);
   void initialize(at::Generator& generator);
 
