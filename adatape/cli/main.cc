@@ -24,9 +24,9 @@ const std::vector<Command> kCommands = {
     {"train", "train a model from a configuration into a run folder; go on with a stopped run", declare_train},
     {"evaluate", "accuracy, tokens, cost and speed of a run or model folder on held-out data", declare_evaluate},
     // {"compare", "a table and a page that set several runs side by side", declare_compare},
-    // {"forward", "run a model on tensors of a file and write what comes out", declare_forward},
-    // {"import", "turn published weights into a model folder", declare_import},
-    // {"verify", "check a model against recorded inputs and outputs", declare_verify},
+    {"forward", "run a model on the tensors of a file and write every intermediate", declare_forward},
+    {"import", "turn published weights into a model folder", declare_import},
+    {"verify", "run golden cases: models with answers computed elsewhere", declare_verify},
     {"list", "models, tasks and every option with its default", declare_list},
 };
 

@@ -1,0 +1,97 @@
+// `adatape forward`: a model on the tensors of a file, every intermediate written out.
+#include <iostream>
+#include <memory>
+
+#include "adatape/cli/command.h"
+#include "adatape/convert/output_tensors.h"
+#include "adatape/core/check.h"
+#include "adatape/core/device.h"
+#include "adatape/train/run_folder.h"
+
+namespace adatape::cli {
+namespace {
+
+struct Options {
+  std::string model, input, output, device = "cpu";
+  std::vector<std::string> assignments;
+  bool gradients = false;
+};
+
+constexpr char kWhere[] = "forward";
+
+// Symbols are int [B, L], or packed [total] with `offsets` [B + 1].
+Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::string& file) {
+  Batch batch;
+  if (spec.kind == InputSpec::Kind::kImages) {
+    const auto images = tensors.find("images");
+    ADATAPE_CHECK(images != tensors.end(), kWhere, file, ": expected `images` [B, ", spec.channels, ", ", spec.height, ", ", spec.width,
+                  "] in [-1, 1], found none");
+    batch.images = images->second.to(at::kFloat);
+    ADATAPE_CHECK(at::isfinite(batch.images).all().item<bool>(), kWhere, file, ": expected finite numbers in `images`");
+  } else {
+    const auto symbols = tensors.count("symbols") ? tensors.find("symbols") : tensors.find("token_ids");
+    ADATAPE_CHECK(symbols != tensors.end(), kWhere, file, ": expected `symbols` or `token_ids` (integers [B, L], or packed [total] with `offsets`), found none");
+    const at::Tensor& ids = symbols->second;
+    ADATAPE_CHECK(at::isIntegralType(ids.scalar_type(), false), kWhere, file, ": expected integers in `", symbols->first, "`, got ", ids.scalar_type());
+    batch.symbols = ids.to(at::kLong).reshape({-1});
+    if (const auto offsets = tensors.find("offsets"); offsets != tensors.end()) {
+      const at::Tensor places = offsets->second.to(at::kLong).contiguous();
+      ADATAPE_CHECK(places.dim() == 1 && places.numel() > 0, kWhere, file, ": expected `offsets` [B + 1], got ", places.sizes());
+      batch.offsets.assign(places.data_ptr<int64_t>(), places.data_ptr<int64_t>() + places.numel());
+      bool rising = batch.offsets.front() == 0 && batch.offsets.back() == batch.symbols.numel();
+      for (size_t i = 1; i < batch.offsets.size(); ++i) rising = rising && batch.offsets[i - 1] <= batch.offsets[i];
+      ADATAPE_CHECK(rising, kWhere, file, ": expected `offsets` that rise from 0 to the ", batch.symbols.numel(), " symbols");
+    } else {
+      ADATAPE_CHECK(ids.dim() == 2, kWhere, file, ": expected `", symbols->first, "` [B, L], got ", ids.sizes(), "; packed symbols need `offsets`");
+      for (int64_t b = 0; b <= ids.size(0); ++b) batch.offsets.push_back(b * ids.size(1));
+    }
+  }
+  batch.examples = at::arange(batch.size(), at::kLong);
+  return batch;
+}
+
+int run(const Options& options) {
+  const at::Device device = parse_device(options.device);
+  const LoadedRun loaded = load_run(options.model, options.assignments, device, /*with_task=*/false);
+  const NamedTensors inputs = read_safetensors(options.input).tensors;
+  const Batch batch = read_batch(inputs, loaded.config.task->input_spec(), options.input).to(device);
+  ForwardOptions forward;
+  forward.record = true;
+  NamedTensors result;
+  if (options.gradients) {
+    const auto cotangent = inputs.find("cotangent");
+    ADATAPE_CHECK(cotangent != inputs.end(), kWhere, options.input, ": --gradients expects `cotangent` with the shape of the logits, found none");
+    const ModelOutput output = loaded.model->forward(batch, forward);
+    result = output_tensors(output);
+    cotangent_objective(output, cotangent->second.to(device)).backward();
+    for (auto& [name, gradient] : parameter_gradients(*loaded.model)) result["grad/" + name] = gradient;
+  } else {
+    torch::NoGradGuard no_grad;
+    result = output_tensors(loaded.model->forward(batch, forward));
+  }
+  write_safetensors(options.output, result);
+  std::cout << options.output << ": " << result.size() << " tensors of " << batch.size() << " examples\n";
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_forward(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.description(
+      "Runs a model on the tensors of a file and writes logits and every intermediate, for those who port or debug.\n"
+      "Input: `images` float [B, C, H, W] in [-1, 1], or `symbols` / `token_ids` integers [B, L] (or packed [total] with `offsets` [B + 1]).\n"
+      "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the reading\n"
+      "after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with --gradients\n"
+      "grad/PARAMETER of sum(logits * cotangent) + ponder weight * mean ponder loss, from `cotangent` [B, classes] in the input.");
+  app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
+  app.add_option("--input", options->input, "tensors to read")->required()->type_name("IN.safetensors");
+  app.add_option("--output", options->output, "file to write")->required()->type_name("OUT.safetensors");
+  app.add_option("--set", options->assignments, "change a configuration key, e.g. model.readers.0.threshold=3")->type_name("KEY=VALUE");
+  app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_flag("--gradients", options->gradients, "also write the gradient of every parameter");
+  app.footer("Example:\n  adatape forward runs/parity/adatape --input in.safetensors --output out.safetensors --gradients");
+  return [options] { return run(*options); };
+}
+
+}  // namespace adatape::cli
