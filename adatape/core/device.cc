@@ -12,6 +12,8 @@
 namespace adatape {
 namespace {
 
+constexpr const char* kCudaLibrary = "libtorch_cuda.so";
+
 struct CudaAnswer {
   int devices = 0;
   std::string reason;  // why there are none
@@ -20,13 +22,15 @@ struct CudaAnswer {
 // We link the CPU half of torch only; the CUDA half registers itself when it is loaded. Torch remembers the first answer of its CUDA hooks,
 // so the device guard is asked, not at::hasCUDA(): a question that came before the library would stick.
 CudaAnswer load_cuda() {
-  if (::dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+  if (::dlopen(kCudaLibrary, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
     const char* reason = ::dlerror();
-    return {0, reason != nullptr ? reason : "libtorch_cuda.so: not found"};
+    const std::string text = reason != nullptr ? reason : "not found";
+    // The loader names the file that it missed, which may be a library that torch's needs.
+    return {0, text.starts_with(kCudaLibrary) ? text : concat(kCudaLibrary, ": ", text)};
   }
-  if (!c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA)) return {0, "libtorch_cuda.so: it registered no device"};
+  if (!c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA)) return {0, concat(kCudaLibrary, ": it registered no device")};
   const int devices = c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA)->deviceCount();
-  return {devices, devices > 0 ? "" : "libtorch_cuda.so: loaded, but the driver reports 0 devices"};
+  return {devices, devices > 0 ? "" : concat(kCudaLibrary, ": loaded, but the driver reports 0 devices")};
 }
 
 const CudaAnswer& cuda_answer() {

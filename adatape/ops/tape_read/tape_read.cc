@@ -282,4 +282,21 @@ void check_order(const at::Tensor& order, const std::optional<at::Tensor>& bank_
   }
 }
 
+void check_readings(const at::Tensor& indices, const at::Tensor& lengths, const std::optional<at::Tensor>& bank_offsets,
+                    int64_t bank_rows) {
+  const at::Tensor read = indices.contiguous(), taken = lengths.contiguous();
+  const at::Tensor offsets = bank_offsets ? bank_offsets->contiguous() : at::Tensor();
+  const int64_t batch = read.size(0), steps = read.size(1), places = steps * read.size(2);
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t length = taken.const_data_ptr<int64_t>()[b];
+    ADATAPE_CHECK(length >= 0 && length <= steps, kComponent, "expected lengths in 0 .. ", steps, ", got ", length, " for example ", b);
+    const int64_t* const bounds = offsets.defined() ? offsets.const_data_ptr<int64_t>() + b : nullptr;
+    const int64_t rows = bounds ? bounds[1] - bounds[0] : bank_rows;
+    for (int64_t i = 0; i < places; ++i) {
+      const int64_t row = read.const_data_ptr<int64_t>()[b * places + i];
+      ADATAPE_CHECK(row < rows, kComponent, "expected indices below ", rows, " (rows of example ", b, "), got ", row);
+    }
+  }
+}
+
 }  // namespace adatape::ops

@@ -28,8 +28,8 @@ namespace adatape::ops {
 // step_limits   [B] int64: longest tape of each example, <= max_steps.
 // bank_mask     bool, [R] packed or [B, M] shared: false rows do not exist for that example.
 // order         int64 [R] packed or [B, M] shared: selection without a query (controls): for each example a permutation of its rows
-// (indices
-//               from 0 within the example); step t reads the next K existing rows in that order, merged with equal weights 1/count.
+//               (indices from 0 within the example); step t reads the next K existing rows in that order, merged with equal weights
+//               1/count.
 // query_update  "average": q <- (q + z[:d]) / 2; "replace": q <- z[:d].
 // ponder        "entropy": 1 - sum w^2, "max": 1 - max w, summed over steps taken.
 //

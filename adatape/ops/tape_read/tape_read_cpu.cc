@@ -1,13 +1,301 @@
+// adatape::tape_read on the CPU, float and double. Each bank row is visited once, for its mean, deviation and key; values are normalised
+// only for the rows that are read, and an example stops when it halts. Examples are independent, so threads share nothing.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "adatape/ops/tape_read/tape_read_cpu_loops.h"
 #include "adatape/ops/tape_read/tape_read_kernels.h"
 
 namespace adatape::ops {
+namespace cpu {
+namespace {
 
-TapeReadResult tape_read_forward_cpu(const TapeReadInputs& inputs, const TapeReadOptions& options) {
-  return tape_read_forward_reference(inputs, options);
+template <class T>
+struct Norm {
+  const T *weight, *bias;
+  T epsilon;
+  int64_t width, key_width;
+};
+
+// Statistics and keys of some rows: what scores need. Keys are stored by tiles of kTile rows, [tile][d][kTile].
+template <class T>
+struct PreparedRows {
+  std::vector<RowNorm<T>> norms;
+  std::vector<T> keys;
+
+  static int64_t padded(int64_t rows) { return (rows + Vector<T>::kTile - 1) / Vector<T>::kTile * Vector<T>::kTile; }
+  void reserve(int64_t rows, int64_t key_width) {
+    if (static_cast<int64_t>(norms.size()) < padded(rows)) norms.resize(padded(rows));
+    if (static_cast<int64_t>(keys.size()) < padded(rows) * key_width) keys.resize(padded(rows) * key_width);
+  }
+};
+
+template <class T>
+ADATAPE_ALWAYS_INLINE void prepare_loop(const T* rows, int64_t stride, int64_t first, int64_t last, const Norm<T>& norm, RowNorm<T>* norms,
+                                        T* keys) {
+  constexpr int64_t kTile = Vector<T>::kTile;
+  for (int64_t j = first; j < last; ++j) {
+    const T* row = rows + j * stride;
+    const RowNorm<T> n = norms[j] = row_norm(row, norm.width, norm.epsilon);
+    T* key = keys + j / kTile * kTile * norm.key_width + j % kTile;
+    for (int64_t f = 0; f < norm.key_width; ++f) {
+      key[f * kTile] = (row[f] - n.mean) * n.inverse_deviation * norm.weight[f] + norm.bias[f];
+    }
+  }
 }
 
-TapeReadGradients tape_read_backward_cpu(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
-  return tape_read_backward_reference(inputs, options);
+ADATAPE_CPU_CLONES void prepare(const float* rows, int64_t stride, int64_t first, int64_t last, const Norm<float>& norm,
+                                RowNorm<float>* norms, float* keys) {
+  prepare_loop(rows, stride, first, last, norm, norms, keys);
+}
+ADATAPE_CPU_CLONES void prepare(const double* rows, int64_t stride, int64_t first, int64_t last, const Norm<double>& norm,
+                                RowNorm<double>* norms, double* keys) {
+  prepare_loop(rows, stride, first, last, norm, norms, keys);
+}
+
+// One example: what it reads from and where its results go.
+template <class T>
+struct Example {
+  const T* query;  // [D]
+  const T* rows;   // row j at rows + j * stride
+  int64_t stride, count;
+  const RowNorm<T>* norms;  // [count]; none with an order
+  const T* keys;            // tiles; none with an order
+  const bool* mask;         // [count] or none
+  const int64_t* order;     // [count] or none
+  Norm<T> norm;
+  int64_t rows_per_step, limit;
+  double threshold;
+  bool average, entropy;
+  T *tokens, *weights;  // [T, D], [T, K]
+  int64_t* indices;     // [T, K]
+  int64_t* length;
+  T *ponder, *halting;  // [1], [T]
+};
+
+// Memory of one thread, reused from example to example.
+template <class T>
+struct Scratch {
+  std::vector<T> query;       // [d]
+  std::vector<T> unread;      // [padded rows] 0, or NaN for a row that does not exist or was read: added to its score
+  std::vector<T> scores;      // [K] of the best rows
+  std::vector<int64_t> best;  // [K]
+};
+
+// The `want` best unread rows into scratch.best, best first; their scores into scratch.scores. Rows ascend and only a higher score
+// passes, so ties stay with the lower index.
+template <class T>
+ADATAPE_ALWAYS_INLINE int64_t select_rows(const Example<T>& example, Scratch<T>& scratch, int64_t want) {
+  constexpr int64_t kTile = Vector<T>::kTile;
+  T* const best_scores = scratch.scores.data();
+  int64_t* const best = scratch.best.data();
+  int64_t found = 0;
+  T tile[kTile];
+  for (int64_t begin = 0; begin < example.count; begin += kTile) {
+    score_tile(scratch.query.data(), example.keys + begin * example.norm.key_width, example.norm.key_width, tile);
+    const T bar = found == want ? best_scores[want - 1] : -std::numeric_limits<T>::infinity();
+    const T* const unread = scratch.unread.data() + begin;
+    int candidates = 0;
+#pragma omp simd reduction(+ : candidates)
+    for (int64_t j = 0; j < kTile; ++j) {
+      tile[j] += unread[j];
+      candidates += tile[j] >= bar;
+    }
+    if (candidates == 0) continue;
+    for (int64_t j = 0; j < kTile; ++j) {
+      const T score = tile[j];
+      if (std::isnan(score) || (found == want && !(score > best_scores[want - 1]))) continue;
+      int64_t place = found < want ? found++ : want - 1;
+      for (; place > 0 && best_scores[place - 1] < score; --place) {
+        best_scores[place] = best_scores[place - 1];
+        best[place] = best[place - 1];
+      }
+      best_scores[place] = score;
+      best[place] = begin + j;
+    }
+  }
+  // Rows are left but their scores are NaN: lowest index first.
+  const int64_t numbers = found;
+  for (int64_t j = 0; found < want; ++j) {
+    if (std::isnan(scratch.unread[j]) || std::find(best, best + numbers, j) != best + numbers) continue;
+    best_scores[found] = std::numeric_limits<T>::quiet_NaN();
+    best[found++] = j;
+  }
+  return found;
+}
+
+template <class T>
+ADATAPE_ALWAYS_INLINE void read_loop(const Example<T>& example, Scratch<T>& scratch) {
+  const Norm<T>& norm = example.norm;
+  const int64_t width = norm.width, d = norm.key_width, rows_per_step = example.rows_per_step;
+  const T nan = std::numeric_limits<T>::quiet_NaN();
+  scratch.query.resize(d);
+  scratch.scores.resize(rows_per_step);
+  scratch.best.resize(rows_per_step);
+  const RowNorm<T> query_norm = row_norm(example.query, width, norm.epsilon);
+  for (int64_t f = 0; f < d; ++f) {
+    scratch.query[f] = (example.query[f] - query_norm.mean) * query_norm.inverse_deviation * norm.weight[f] + norm.bias[f];
+  }
+  int64_t left = example.count;
+  if (!example.order) {
+    scratch.unread.assign(PreparedRows<T>::padded(example.count), nan);
+    std::fill_n(scratch.unread.begin(), example.count, T(0));
+  }
+  if (example.mask) {
+    for (int64_t j = 0; j < example.count; ++j) {
+      if (example.mask[j]) continue;
+      --left;
+      if (!example.order) scratch.unread[j] = nan;
+    }
+  }
+
+  const T scale = 1 / std::sqrt(static_cast<T>(d));
+  T h = 0, ponder = 0;
+  int64_t n = 0, place = 0;
+  while (n < example.limit && left > 0) {
+    const int64_t want = std::min(rows_per_step, left);
+    T* const weights = example.weights + n * rows_per_step;
+    if (example.order) {
+      for (int64_t i = 0; i < want; ++place) {
+        const int64_t j = example.order[place];
+        if (example.mask && !example.mask[j]) continue;
+        scratch.best[i] = j;
+        weights[i++] = 1 / static_cast<T>(want);
+      }
+    } else {
+      select_rows(example, scratch, want);
+      T total = 0;
+      for (int64_t i = 0; i < want; ++i) total += weights[i] = std::exp((scratch.scores[i] - scratch.scores[0]) * scale);
+      for (int64_t i = 0; i < want; ++i) weights[i] /= total;
+    }
+
+    // sum_i w_i (x^_i weight + bias) with weight and bias outside the sum
+    T* const token = example.tokens + n * width;
+    T total_weight = 0, squares = 0;
+    for (int64_t i = 0; i < want; ++i) {
+      const int64_t j = scratch.best[i];
+      const T* const row = example.rows + j * example.stride;
+      const RowNorm<T> row_statistics = example.order ? row_norm(row, width, norm.epsilon) : example.norms[j];
+      const T mean = row_statistics.mean, factor = weights[i] * row_statistics.inverse_deviation;
+      total_weight += weights[i];
+      squares += weights[i] * weights[i];
+#pragma omp simd
+      for (int64_t f = 0; f < width; ++f) token[f] += (row[f] - mean) * factor;
+      example.indices[n * rows_per_step + i] = j;
+      if (!example.order) scratch.unread[j] = nan;
+    }
+#pragma omp simd
+    for (int64_t f = 0; f < width; ++f) token[f] = token[f] * norm.weight[f] + norm.bias[f] * total_weight;
+
+    for (int64_t f = 0; f < d; ++f) scratch.query[f] = example.average ? (scratch.query[f] + token[f]) / 2 : token[f];
+    ponder += 1 - (example.entropy ? squares : weights[0]);
+    h += weights[0];
+    example.halting[n++] = h;
+    left -= want;
+    if (static_cast<double>(h) >= example.threshold - 1e-5) break;
+  }
+  *example.length = n;
+  *example.ponder = ponder;
+}
+
+ADATAPE_CPU_CLONES void read(const Example<float>& example, Scratch<float>& scratch) { read_loop(example, scratch); }
+ADATAPE_CPU_CLONES void read(const Example<double>& example, Scratch<double>& scratch) { read_loop(example, scratch); }
+
+template <class T>
+TapeReadResult forward(const TapeReadInputs& inputs, const TapeReadOptions& options) {
+  const int64_t batch = inputs.query.size(0), width = inputs.query.size(1), bank_rows = inputs.bank.size(0);
+  const int64_t steps = options.max_steps, rows_per_step = options.rows_per_step;
+  const at::Tensor query = inputs.query.contiguous(), norm_weight = inputs.norm_weight.contiguous();
+  const at::Tensor bank = inputs.bank.stride(1) == 1 ? inputs.bank : inputs.bank.contiguous(), norm_bias = inputs.norm_bias.contiguous();
+  auto contiguous = [](const std::optional<at::Tensor>& tensor) { return tensor ? tensor->contiguous() : at::Tensor(); };
+  const at::Tensor offsets = contiguous(inputs.bank_offsets), limits = contiguous(inputs.step_limits), order = contiguous(inputs.order);
+  const at::Tensor mask = contiguous(inputs.bank_mask);
+  const at::Tensor thresholds = inputs.thresholds ? inputs.thresholds->to(at::kDouble).contiguous() : at::Tensor();
+  if (offsets.defined()) check_bank_offsets(offsets, bank_rows);
+  if (limits.defined()) check_step_limits(limits, steps);
+  if (order.defined()) check_order(order, inputs.bank_offsets);
+
+  const at::TensorOptions real = query.options(), integer = real.dtype(at::kLong);
+  at::Tensor tokens = at::zeros({batch, steps, width}, real), weights = at::zeros({batch, steps, rows_per_step}, real);
+  at::Tensor indices = at::full({batch, steps, rows_per_step}, -1, integer), lengths = at::empty({batch}, integer);
+  at::Tensor ponder = at::empty({batch}, real), halting = at::zeros({batch, steps}, real);
+
+  const Norm<T> norm{norm_weight.const_data_ptr<T>(), norm_bias.const_data_ptr<T>(), static_cast<T>(options.norm_epsilon), width,
+                     options.key_width};
+  const T* const bank_data = bank.const_data_ptr<T>();
+  const int64_t stride = bank.stride(0), tiles = PreparedRows<T>::padded(bank_rows) / Vector<T>::kTile;
+  auto prepare_parallel = [&](const T* rows, int64_t count, PreparedRows<T>& prepared) {
+    prepared.reserve(count, norm.key_width);
+    at::parallel_for(0, (count + Vector<T>::kTile - 1) / Vector<T>::kTile, 1, [&](int64_t first, int64_t last) {
+      prepare(rows, stride, first * Vector<T>::kTile, std::min(last * Vector<T>::kTile, count), norm, prepared.norms.data(),
+              prepared.keys.data());
+    });
+  };
+  auto read_example = [&](int64_t b, PreparedRows<T>& prepared, Scratch<T>& scratch, bool parallel_rows) {
+    const int64_t first = offsets.defined() ? offsets.const_data_ptr<int64_t>()[b] : 0;
+    const int64_t count = offsets.defined() ? offsets.const_data_ptr<int64_t>()[b + 1] - first : bank_rows;
+    const int64_t of_example = offsets.defined() ? first : b * bank_rows;  // in mask and order
+    const int64_t limit = limits.defined() ? limits.const_data_ptr<int64_t>()[b] : steps;
+    if (offsets.defined() && !order.defined() && limit > 0) {
+      if (parallel_rows) {
+        prepare_parallel(bank_data + first * stride, count, prepared);
+      } else {
+        prepared.reserve(count, norm.key_width);
+        prepare(bank_data + first * stride, stride, 0, count, norm, prepared.norms.data(), prepared.keys.data());
+      }
+    }
+    const Example<T> example{
+        .query = query.const_data_ptr<T>() + b * width,
+        .rows = bank_data + first * stride,
+        .stride = stride,
+        .count = count,
+        .norms = prepared.norms.data(),
+        .keys = prepared.keys.data(),
+        .mask = mask.defined() ? mask.const_data_ptr<bool>() + of_example : nullptr,
+        .order = order.defined() ? order.const_data_ptr<int64_t>() + of_example : nullptr,
+        .norm = norm,
+        .rows_per_step = rows_per_step,
+        .limit = limit,
+        .threshold = thresholds.defined() ? thresholds.const_data_ptr<double>()[b] : options.threshold,
+        .average = options.query_update == "average",
+        .entropy = options.ponder == "entropy",
+        .tokens = tokens.mutable_data_ptr<T>() + b * steps * width,
+        .weights = weights.mutable_data_ptr<T>() + b * steps * rows_per_step,
+        .indices = indices.mutable_data_ptr<int64_t>() + b * steps * rows_per_step,
+        .length = lengths.mutable_data_ptr<int64_t>() + b,
+        .ponder = ponder.mutable_data_ptr<T>() + b,
+        .halting = halting.mutable_data_ptr<T>() + b * steps,
+    };
+    read(example, scratch);
+  };
+
+  PreparedRows<T> shared;
+  if (!offsets.defined() && !order.defined()) prepare_parallel(bank_data, bank_rows, shared);
+  if (offsets.defined() && batch < at::get_num_threads() && tiles > batch) {  // few examples: threads share the rows of each
+    Scratch<T> scratch;
+    for (int64_t b = 0; b < batch; ++b) read_example(b, shared, scratch, true);
+  } else {
+    at::parallel_for(0, batch, 1, [&](int64_t begin, int64_t end) {
+      Scratch<T> scratch;
+      PreparedRows<T> own;
+      for (int64_t b = begin; b < end; ++b) read_example(b, offsets.defined() ? own : shared, scratch, false);
+    });
+  }
+  return {tokens, weights, indices, lengths, ponder, halting};
+}
+
+}  // namespace
+}  // namespace cpu
+
+TapeReadResult tape_read_forward_cpu(const TapeReadInputs& inputs, const TapeReadOptions& options) {
+  return inputs.bank.scalar_type() == at::kDouble ? cpu::forward<double>(inputs, options) : cpu::forward<float>(inputs, options);
 }
 
 }  // namespace adatape::ops

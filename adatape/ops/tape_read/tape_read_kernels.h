@@ -72,4 +72,7 @@ void check_step_limits(const at::Tensor& step_limits, int64_t max_steps);
 // Throws Error unless `order` (int64, on the host) holds for each example a permutation of its rows.
 void check_order(const at::Tensor& order, const std::optional<at::Tensor>& bank_offsets);
 
+// Throws Error unless `lengths` lie in 0 .. T and `indices` [B, T, K] (int64, on the host) below each example's number of rows.
+void check_readings(const at::Tensor& indices, const at::Tensor& lengths, const std::optional<at::Tensor>& bank_offsets, int64_t bank_rows);
+
 }  // namespace adatape::ops
