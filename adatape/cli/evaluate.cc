@@ -64,7 +64,8 @@ nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, 
 }
 
 std::string table_of(const LoadedRun& run, const Arguments& arguments, const EvaluationResult& result) {
-  std::string text = concat(run.config.label, " on ", run.config.task->name, ", ", result.examples, " examples of the ", arguments.split, " split\n");
+  std::string text =
+      concat(run.config.label, " on ", run.config.task->name, ", ", result.examples, " examples of the ", arguments.split, " split\n");
   const auto line = [&](const std::string& name, const std::string& value) {
     text += concat("  ", name, std::string(name.size() < 18 ? 18 - name.size() : 1, ' '), value, "\n");
   };
@@ -111,9 +112,14 @@ std::function<int()> declare_evaluate(CLI::App& app) {
   app.add_option("--set", arguments->assignments, "change a key of its config.toml (may be repeated); keys that change shapes are refused")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  app.add_option("--split", arguments->split, "test or validation")->check(CLI::IsMember({"test", "validation"}))->type_name("NAME")->capture_default_str();
+  app.add_option("--split", arguments->split, "test or validation")
+      ->check(CLI::IsMember({"test", "validation"}))
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--examples", arguments->examples, "how many [evaluation.test_examples]")->type_name("N")->check(CLI::PositiveNumber);
-  app.add_option("--batch-size", arguments->batch_size, "examples in a forward pass [evaluation.batch_size]")->type_name("N")->check(CLI::PositiveNumber);
+  app.add_option("--batch-size", arguments->batch_size, "examples in a forward pass [evaluation.batch_size]")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
   app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
   app.add_flag("--json", arguments->json, "JSON on stdout, no progress");

@@ -61,7 +61,7 @@ struct RunFields {
 
 // One group of options: a heading and its keys with the table's name before them.
 struct Group {
-  std::string name;     // as `list options NAME` takes it
+  std::string name;  // as `list options NAME` takes it
   std::string heading;
   std::vector<OptionInfo> options;
 };
@@ -126,7 +126,10 @@ int list(const Arguments& arguments) {
 std::function<int()> declare_list(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.footer(kMore);
-  app.add_option("WHAT", arguments->what, "models, tasks or options")->required()->check(CLI::IsMember({"models", "tasks", "options"}))->type_name("");
+  app.add_option("WHAT", arguments->what, "models, tasks or options")
+      ->required()
+      ->check(CLI::IsMember({"models", "tasks", "options"}))
+      ->type_name("");
   app.add_option("NAME", arguments->name, "for options: a model, a task, training, evaluation or run [all]");
   return [arguments] { return list(*arguments); };
 }

@@ -84,10 +84,14 @@ std::function<int()> declare_train(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.footer(kMore);
   app.add_option("CONFIG", arguments->config, "configuration (TOML); `adatape list options` has all keys");
-  app.add_option("--set", arguments->assignments, "change a key, e.g. model.width=64 (may be repeated)")->type_name("KEY=VALUE")->allow_extra_args(false);
+  app.add_option("--set", arguments->assignments, "change a key, e.g. model.width=64 (may be repeated)")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   app.add_option("--output,-o", arguments->output, "run folder [runs/ and the configuration's name]")->type_name("DIR");
   app.add_flag("--resume", arguments->resume, "go on with the run in --output; CONFIG may then be left out");
-  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")->type_name("NAME")->capture_default_str();
+  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--seed", arguments->seed, "the same as --set training.seed=N")->type_name("N");
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]; results are the same bits for the same number")
       ->type_name("N")

@@ -7,7 +7,8 @@
 
 namespace adatape {
 
-// Records are kept in memory until flush(), so that a fast loop pays for no system call. What was not flushed is lost when the process dies.
+// Records are kept in memory until flush(), so that a fast loop pays for no system call. What was not flushed is lost when the process
+// dies.
 class AppendFile {
  public:
   // Opens path for appending after cutting it to keep_bytes (a shorter file stays as it is). Error with path and reason.

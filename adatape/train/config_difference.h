@@ -9,7 +9,7 @@
 namespace adatape {
 
 struct ConfigDifference {
-  std::string key;                // dotted, list elements by index: model.readers.0.threshold
+  std::string key;            // dotted, list elements by index: model.readers.0.threshold
   std::string before, after;  // as TOML; "(absent)" where only the other has the key
 };
 

@@ -56,7 +56,8 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
   const at::NoGradGuard no_grad;
   const int64_t count = std::min(examples, task.held_out_size(split));
   ADATAPE_CHECK(batch_size >= 1, "evaluation", "expected a batch size >= 1, got ", batch_size);
-  ADATAPE_CHECK(count >= 1, "evaluation", "expected at least one example, got ", examples, " of a split that has ", task.held_out_size(split));
+  ADATAPE_CHECK(count >= 1, "evaluation", "expected at least one example, got ", examples, " of a split that has ",
+                task.held_out_size(split));
 
   EvaluationResult result;
   result.examples = count;

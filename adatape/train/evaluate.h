@@ -11,19 +11,19 @@ namespace adatape {
 
 struct EvaluationResult {
   int64_t examples = 0;
-  double accuracy = 0;        // share in [0, 1]
-  double loss = 0;            // mean task loss of an example
-  std::map<std::string, double> auxiliary_losses;  // means, unweighted
-  double tokens = 0;          // mean over examples of the longest block's tokens (input + tape)
-  double token_steps = 0;     // mean over examples of tokens summed over all blocks that ran
+  double accuracy = 0;                               // share in [0, 1]
+  double loss = 0;                                   // mean task loss of an example
+  std::map<std::string, double> auxiliary_losses;    // means, unweighted
+  double tokens = 0;                                 // mean over examples of the longest block's tokens (input + tape)
+  double token_steps = 0;                            // mean over examples of tokens summed over all blocks that ran
   double tape_length_mean = 0, tape_length_std = 0;  // tape tokens of an example, all readers; 0 without readers
-  double flops = 0;           // mean forward FLOPs of an example, tokens really used
+  double flops = 0;                                  // mean forward FLOPs of an example, tokens really used
   double seconds = 0;
   double examples_per_second = 0;  // of a pass without recording
 };
 
-// quick: accuracy and losses only (validation while training). Otherwise a first pass without recording is timed, and tokens and FLOPs come from a
-// second one over at most 10,000 examples. Order and batch size do not change the result beyond rounding.
+// quick: accuracy and losses only (validation while training). Otherwise a first pass without recording is timed, and tokens and FLOPs come
+// from a second one over at most 10,000 examples. Order and batch size do not change the result beyond rounding.
 EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t examples, int64_t batch_size, at::Device device, bool quick,
                           const std::function<void(int64_t done)>& progress = {});
 

@@ -4,7 +4,8 @@
 
 namespace adatape {
 
-MetricsLog::MetricsLog(const std::string& folder, int64_t keep_bytes, std::optional<int64_t> resumed_step) : lines_(folder + "/metrics.jsonl", keep_bytes), events_(folder) {
+MetricsLog::MetricsLog(const std::string& folder, int64_t keep_bytes, std::optional<int64_t> resumed_step)
+    : lines_(folder + "/metrics.jsonl", keep_bytes), events_(folder) {
   if (resumed_step) events_.resumed_from(*resumed_step);
 }
 

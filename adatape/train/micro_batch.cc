@@ -5,8 +5,8 @@
 namespace adatape {
 
 Batch micro_batch(const Batch& batch, int64_t first, int64_t count) {
-  ADATAPE_CHECK(first >= 0 && count >= 1 && first + count <= batch.size(), "micro-batch", "expected examples within 0 .. ", batch.size() - 1,
-                ", got ", first, " .. ", first + count - 1);
+  ADATAPE_CHECK(first >= 0 && count >= 1 && first + count <= batch.size(), "micro-batch", "expected examples within 0 .. ",
+                batch.size() - 1, ", got ", first, " .. ", first + count - 1);
   Batch part;
   if (batch.images.defined()) {
     part.images = batch.images.narrow(0, first, count);

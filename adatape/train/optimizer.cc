@@ -22,15 +22,14 @@ at::Tensor in_layout_of(const at::Tensor& parameter, const at::Tensor& gradient)
 
 }  // namespace
 
-AdamW::AdamW(const torch::nn::Module& module, AdamWOptions options) : options_(options) {
+AdamW::AdamW(const Module& module, AdamWOptions options) : options_(options) {
   const at::NoGradGuard no_grad;
-  const auto named = module.named_parameters();
-  ADATAPE_CHECK(!named.is_empty(), "optimizer", "expected a model with parameters, got one without");
-  steps_ = at::zeros({static_cast<int64_t>(named.size())}, named.begin()->value().options().dtype(at::kFloat));
-  for (const auto& item : named) {
-    const at::Tensor& parameter = item.value();
-    slots_.push_back({item.key(), parameter, at::zeros_like(parameter), at::zeros_like(parameter),
-                      steps_[static_cast<int64_t>(slots_.size())], parameter.dim() >= 2});
+  const std::vector<NamedParameter> named = module.named_parameters();
+  ADATAPE_CHECK(!named.empty(), "optimizer", "expected a model with parameters, got one without");
+  steps_ = at::zeros({static_cast<int64_t>(named.size())}, named.front().tensor.options().dtype(at::kFloat).requires_grad(false));
+  for (const auto& [name, parameter] : named) {
+    slots_.push_back({name, parameter, at::zeros_like(parameter), at::zeros_like(parameter), steps_[static_cast<int64_t>(slots_.size())],
+                      parameter.dim() >= 2});
   }
 }
 

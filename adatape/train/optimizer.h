@@ -1,11 +1,11 @@
 // AdamW over the parameters of a module.
 #pragma once
 
-#include <torch/nn/module.h>
-
 #include <map>
 #include <string>
 #include <vector>
+
+#include "adatape/nn/module.h"
 
 namespace adatape {
 
@@ -22,7 +22,7 @@ struct AdamWOptions {
 class AdamW {
  public:
   // Names are those of named_parameters(); the tensors are shared with the module.
-  AdamW(const torch::nn::Module& module, AdamWOptions options);
+  AdamW(const Module& module, AdamWOptions options);
 
   // Forgets all gradients (undefined, so that the next backward assigns instead of adding).
   void zero_grad();

@@ -13,20 +13,20 @@ namespace adatape {
 struct TrainingConfig {
   int64_t steps = 1000;
   int64_t batch_size = 256;
-  int64_t accumulate = 1;             // micro-batches that a step is split into
+  int64_t accumulate = 1;  // micro-batches that a step is split into
   double learning_rate = 1e-3;
   int64_t warmup_steps = 50;
-  std::string schedule = "cosine";    // cosine | constant
+  std::string schedule = "cosine";  // cosine | constant
   double weight_decay = 0.0;
   double beta1 = 0.9, beta2 = 0.999;
-  double clip_norm = 1.0;             // 0 = off
-  int64_t evaluate_every = 25;        // steps; validation split
+  double clip_norm = 1.0;       // 0 = off
+  int64_t evaluate_every = 25;  // steps; validation split
   int64_t validation_examples = 10000;
-  double stop_at = 0.0;               // stop when validation accuracy reaches it; 0 = never
-  double restart_below = 0.0;         // draw all weights anew when validation accuracy is below this ...
-  int64_t restart_after = 150;        // ... at the first evaluation at or after this step of a draw; restart_below = 0: never
+  double stop_at = 0.0;         // stop when validation accuracy reaches it; 0 = never
+  double restart_below = 0.0;   // draw all weights anew when validation accuracy is below this ...
+  int64_t restart_after = 150;  // ... at the first evaluation at or after this step of a draw; restart_below = 0: never
   int64_t maximum_draws = 20;
-  int64_t checkpoint_every = 500;     // steps; 0 = only at the end and when interrupted
+  int64_t checkpoint_every = 500;  // steps; 0 = only at the end and when interrupted
   int64_t keep_checkpoints = 2;
   int64_t seed = 1;
   void fields(FieldVisitor& visit);

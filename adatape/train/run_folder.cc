@@ -11,7 +11,7 @@ namespace adatape {
 
 std::map<std::string, at::Tensor> parameters_of(const Model& model) {
   std::map<std::string, at::Tensor> parameters;
-  for (const auto& item : model.named_parameters()) parameters[item.key()] = item.value().detach();
+  for (const auto& [name, tensor] : model.named_parameters()) parameters[name] = tensor.detach();
   return parameters;
 }
 
@@ -25,9 +25,12 @@ LoadedRun load_run(const std::string& folder, const std::vector<std::string>& ov
   ADATAPE_CHECK(fs::is_directory(root), folder, "expected a run or model folder, found ", fs::exists(root) ? "a file" : "nothing there");
   const std::string config_path = (root / "config.toml").string();
   const std::string weights_path = (root / "model.safetensors").string();
-  ADATAPE_CHECK(fs::exists(config_path), folder, "expected a run or model folder with config.toml and model.safetensors; config.toml is missing");
-  ADATAPE_CHECK(fs::exists(weights_path), folder, "model.safetensors is missing: the run has saved no weights yet; wait, or go on with "
-                "`adatape train --output ", folder, " --resume`");
+  ADATAPE_CHECK(fs::exists(config_path), folder,
+                "expected a run or model folder with config.toml and model.safetensors; config.toml is missing");
+  ADATAPE_CHECK(fs::exists(weights_path), folder,
+                "model.safetensors is missing: the run has saved no weights yet; wait, or go on with "
+                "`adatape train --output ",
+                folder, " --resume`");
 
   ConfigDocument document = ConfigDocument::from_file(config_path);
   for (const std::string& assignment : overrides) document.set(assignment);
@@ -37,7 +40,6 @@ LoadedRun load_run(const std::string& folder, const std::vector<std::string>& ov
   run.model = find_model(run.config.model->name).make_model(*run.config.model, run.config.task->input_spec());
   load_parameters(*run.model, read_safetensors(weights_path).tensors, weights_path);
   run.model->to(device);
-  run.model->eval();
   if (with_task) run.task = find_task(run.config.task->name).make_task(*run.config.task);
   return run;
 }

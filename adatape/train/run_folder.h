@@ -18,7 +18,7 @@ namespace adatape {
 
 struct LoadedRun {
   RunConfig config;
-  std::unique_ptr<Task> task;  // null when with_task is false
+  std::unique_ptr<Task> task;    // null when with_task is false
   std::shared_ptr<Model> model;  // best weights, on the device asked for
   std::string folder;
 };

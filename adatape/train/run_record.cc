@@ -83,8 +83,9 @@ std::string write_run_json(const std::string& output, const std::string& command
                            std::optional<int64_t> resumed_at_step) {
   const std::string path = output + "/run.json";
   const int threads = at::get_num_threads();
-  ordered_json run = {{"command", command}, {"version", kVersion}, {"torch_version", torch_version()}, {"seed", seed}, {"device", device.str()},
-                      {"threads", threads}, {"started", utc_now()}};
+  ordered_json run = {{"command", command},  {"version", kVersion},    {"torch_version", torch_version()},
+                      {"seed", seed},        {"device", device.str()}, {"threads", threads},
+                      {"started", utc_now()}};
   std::string remark;
   if (resumed_at_step) {
     ordered_json first = ordered_json::object();
@@ -92,8 +93,8 @@ std::string write_run_json(const std::string& output, const std::string& command
     if (first.is_object() && first.contains("device") && first.contains("threads")) {
       const bool same = first["threads"] == threads && first["device"] == device.str();
       if (!same) {
-        remark = concat("this run began with ", first["threads"].dump(), " threads on ", first["device"].dump(), ", now it has ", threads, " on ",
-                        device.str(), ": the last bits of its numbers may differ");
+        remark = concat("this run began with ", first["threads"].dump(), " threads on ", first["device"].dump(), ", now it has ", threads,
+                        " on ", device.str(), ": the last bits of its numbers may differ");
       }
       run.erase("version");
       run["step"] = *resumed_at_step;
@@ -105,8 +106,8 @@ std::string write_run_json(const std::string& output, const std::string& command
   return remark;
 }
 
-ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters, at::Device device,
-                         const std::string& command) {
+ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
+                         at::Device device, const std::string& command) {
   ordered_json history = ordered_json::array();
   for (const DrawRecord& draw : state.draws) {
     history.push_back({{"steps", draw.steps}, {"seconds", draw.seconds}, {"validation_accuracy", draw.validation_accuracy}});
@@ -146,16 +147,21 @@ std::string summarize_result(const ordered_json& result) {
   const auto number = [&](const char* key) { return result.at(key).is_number() ? result.at(key).get<double>() : std::nan(""); };
   const auto draws = result.at("draws").get<int64_t>();
   std::string text;
-  const auto line = [&](const std::string& name, const std::string& value) { text += concat("  ", name, std::string(21 - name.size(), ' '), value, "\n"); };
-  line("model", concat(result.at("model").get<std::string>(), " on ", result.at("task").get<std::string>(), ", seed ", result.at("seed").dump(), ", ",
-                       format_count(number("parameters")), " parameters"));
-  line("test accuracy", concat(percent(number("accuracy")), " of ", result.at("test_examples").dump(), " examples, loss ", formatted("%.4g", number("loss"))));
+  const auto line = [&](const std::string& name, const std::string& value) {
+    text += concat("  ", name, std::string(21 - name.size(), ' '), value, "\n");
+  };
+  line("model", concat(result.at("model").get<std::string>(), " on ", result.at("task").get<std::string>(), ", seed ",
+                       result.at("seed").dump(), ", ", format_count(number("parameters")), " parameters"));
+  line("test accuracy", concat(percent(number("accuracy")), " of ", result.at("test_examples").dump(), " examples, loss ",
+                               formatted("%.4g", number("loss"))));
   line("validation accuracy", concat(percent(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
   line("steps", draws == 1 ? result.at("steps").dump() : concat(result.at("steps").dump(), " in ", draws, " draws of the weights"));
-  line("training time", concat(format_duration(number("training_seconds")), ", ", format_duration(number("wall_seconds")), " with evaluations and saving"));
+  line("training time",
+       concat(format_duration(number("training_seconds")), ", ", format_duration(number("wall_seconds")), " with evaluations and saving"));
   std::string tokens = concat(formatted("%.1f", number("tokens")), " an example");
   if (number("tape_length_mean") > 0) {
-    tokens += concat(", of these on tape ", formatted("%.2f", number("tape_length_mean")), " +- ", formatted("%.2f", number("tape_length_std")));
+    tokens +=
+        concat(", of these on tape ", formatted("%.2f", number("tape_length_mean")), " +- ", formatted("%.2f", number("tape_length_std")));
   }
   line("tokens", tokens);
   line("cost", concat(format_count(number("flops")), "FLOPs an example, ", format_count(number("examples_per_second")), "examples/s on ",

@@ -85,8 +85,9 @@ EventWriter::EventWriter(const std::string& folder) {
 }
 
 void EventWriter::scalar(const std::string& tag, int64_t step, double value) {
-  const std::string summary_value = bytes_field(1, tag) + float_field(2, static_cast<float>(value));  // Summary.Value: tag = 1, simple_value = 2
-  write(event_at(step) + bytes_field(5, bytes_field(1, summary_value)));                              // Event.summary = 5, Summary.value = 1
+  const std::string summary_value =
+      bytes_field(1, tag) + float_field(2, static_cast<float>(value));    // Summary.Value: tag = 1, simple_value = 2
+  write(event_at(step) + bytes_field(5, bytes_field(1, summary_value)));  // Event.summary = 5, Summary.value = 1
 }
 
 void EventWriter::resumed_from(int64_t step) {

@@ -153,8 +153,8 @@ std::optional<TrainState> read_newest_checkpoint(const std::string& output, Mode
       note(concat("passing over a damaged checkpoint: ", error.what()));
     }
   }
-  ADATAPE_CHECK(first_reason.empty(), output, "no checkpoint can be read (", first_reason,
-                "); remove ", (fs::path(output) / "checkpoints").string(), " to begin again");
+  ADATAPE_CHECK(first_reason.empty(), output, "no checkpoint can be read (", first_reason, "); remove ",
+                (fs::path(output) / "checkpoints").string(), " to begin again");
   return std::nullopt;
 }
 

@@ -22,8 +22,8 @@ struct DrawRecord {
 };
 
 struct TrainState {
-  int64_t step = 0;       // steps of all draws; keys data and noise
-  int64_t draw_step = 0;  // steps of this draw; the schedule counts these
+  int64_t step = 0;                      // steps of all draws; keys data and noise
+  int64_t draw_step = 0;                 // steps of this draw; the schedule counts these
   std::vector<DrawRecord> draws = {{}};  // the last one is under way
   int64_t evaluated_step = 0;            // the last step that was followed by an evaluation
   bool restart_decided = false;          // the one look at restart_below of this draw has been taken
@@ -51,8 +51,8 @@ struct TrainState {
 // (which a resume could not read). Error with the system's reason; older checkpoints are then untouched.
 void write_checkpoint(const std::string& output, const TrainState& state, const Model& model, const AdamW& optimizer, int64_t keep);
 
-// Loads the newest checkpoint of output that can be read into model and optimiser. nullopt: there is none. A damaged one is passed over with
-// a line to `note`; Error when all are damaged.
+// Loads the newest checkpoint of output that can be read into model and optimiser. nullopt: there is none. A damaged one is passed over
+// with a line to `note`; Error when all are damaged.
 std::optional<TrainState> read_newest_checkpoint(const std::string& output, Model& model, AdamW& optimizer,
                                                  const std::function<void(const std::string&)>& note);
 

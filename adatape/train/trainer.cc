@@ -60,14 +60,16 @@ AdamWOptions optimizer_options(const TrainingConfig& config) {
 
 Model& moved(Model& model, at::Device device) {
   model.to(device);
-  model.train();
   return model;
 }
 
 }  // namespace
 
 Trainer::Trainer(RunConfig& config, const Task& task, Model& model, TrainOptions options)
-    : config_(config), task_(task), model_(moved(model, options.device)), options_(std::move(options)),
+    : config_(config),
+      task_(task),
+      model_(moved(model, options.device)),
+      options_(std::move(options)),
       optimizer_(model, optimizer_options(config.training)) {}
 
 Trainer::~Trainer() = default;
@@ -79,7 +81,9 @@ nlohmann::ordered_json Trainer::run() {
   open_folder();
   const TrainingConfig& training = config_.training;
   prefetcher_ = std::make_unique<Prefetcher>(
-      [this](uint64_t step) { return task_.training_batch(static_cast<uint64_t>(config_.training.seed), step, config_.training.batch_size); },
+      [this](uint64_t step) {
+        return task_.training_batch(static_cast<uint64_t>(config_.training.seed), step, config_.training.batch_size);
+      },
       static_cast<uint64_t>(state_.step), kDataWorkers, kBatchesAhead);
   begin_progress();
   while (true) {
@@ -125,7 +129,8 @@ void Trainer::open_folder() {
   const std::string remark = write_run_json(options_.output, options_.command, config_.training.seed, options_.device,
                                             options_.resume ? std::optional(state_.step) : std::nullopt);
   if (!remark.empty()) note(remark);
-  metrics_ = std::make_unique<MetricsLog>(options_.output, state_.metrics_bytes, options_.resume ? std::optional(state_.step) : std::nullopt);
+  metrics_ =
+      std::make_unique<MetricsLog>(options_.output, state_.metrics_bytes, options_.resume ? std::optional(state_.step) : std::nullopt);
 }
 
 void Trainer::train_step() {
@@ -174,7 +179,8 @@ void Trainer::train_step() {
   const std::vector<double> numbers = numbers_of(values);
   const double loss = numbers[static_cast<size_t>(std::find(names.begin(), names.end(), "loss") - names.begin())];
   const double gradient_norm = numbers.back();
-  if (!std::isfinite(loss) || !std::isfinite(gradient_norm)) fail_non_finite(state_.step + 1, concat("loss ", loss, ", gradient norm ", gradient_norm));
+  if (!std::isfinite(loss) || !std::isfinite(gradient_norm))
+    fail_non_finite(state_.step + 1, concat("loss ", loss, ", gradient norm ", gradient_norm));
   if (norm.is_cpu()) optimizer_.step(learning_rate, norm);
 
   unsaved_ = true;
@@ -192,9 +198,10 @@ void Trainer::train_step() {
 void Trainer::fail_non_finite(int64_t step, const std::string& what) {
   metrics_->flush();
   progress_->finish(detail_);
-  throw Error(concat("training: step ", step, ": expected finite losses and gradients, got ", what,
-                     saved_step_ >= 0 ? concat("; the checkpoint of step ", saved_step_, " is kept") : std::string("; no checkpoint was written yet"),
-                     "; try a lower training.learning_rate or training.clip_norm"));
+  throw Error(concat(
+      "training: step ", step, ": expected finite losses and gradients, got ", what,
+      saved_step_ >= 0 ? concat("; the checkpoint of step ", saved_step_, " is kept") : std::string("; no checkpoint was written yet"),
+      "; try a lower training.learning_rate or training.clip_norm"));
 }
 
 void Trainer::write_losses(double learning_rate, double gradient_norm) {
@@ -235,7 +242,8 @@ void Trainer::validate() {
     state_.best_accuracy = result.accuracy;
     state_.best_loss = result.loss;
     state_.best_step = state_.step;
-    for (const auto& [name, tensor] : parameters_of(model_)) state_.best_weights[name] = tensor.to(at::kCPU, tensor.scalar_type(), false, /*copy=*/true);
+    for (const auto& [name, tensor] : parameters_of(model_))
+      state_.best_weights[name] = tensor.to(at::kCPU, tensor.scalar_type(), false, /*copy=*/true);
   }
   if (training.stop_at > 0 && result.accuracy >= training.stop_at) state_.reached_goal = true;
 
@@ -244,8 +252,8 @@ void Trainer::validate() {
   state_.restart_decided = true;
   if (result.accuracy >= training.restart_below || state_.draw() + 1 >= training.maximum_draws) return;
   progress_->note(concat("step ", state_.step, ": validation accuracy ", formatted("%.2f %%", 100 * result.accuracy), " is below ",
-                         formatted("%.4g %%", 100 * training.restart_below), ": drawing the weights anew (draw ", state_.draw() + 2, " of at most ",
-                         training.maximum_draws, ")"));
+                         formatted("%.4g %%", 100 * training.restart_below), ": drawing the weights anew (draw ", state_.draw() + 2,
+                         " of at most ", training.maximum_draws, ")"));
   restart();
 }
 
@@ -287,7 +295,6 @@ void Trainer::export_model() {
 
 nlohmann::ordered_json Trainer::test() {
   load_parameters(model_, state_.best_weights, "the best weights");
-  model_.eval();
   Progress progress("test", std::min(config_.evaluation.test_examples, task_.held_out_size(Split::kTest)), "examples", options_.quiet);
   EvaluationResult result;
   try {
@@ -311,7 +318,8 @@ nlohmann::ordered_json Trainer::test() {
 void Trainer::stop(const std::string& what) {
   save();
   progress_->finish(detail_);
-  throw Interrupted(concat("stopped ", what, " at step ", state_.step, "; go on with: adatape train --output ", shell_quote(options_.output), " --resume"));
+  throw Interrupted(concat("stopped ", what, " at step ", state_.step, "; go on with: adatape train --output ",
+                           shell_quote(options_.output), " --resume"));
 }
 
 void Trainer::begin_progress() {

@@ -65,9 +65,9 @@ class Trainer {
   std::unique_ptr<Progress> progress_;
   std::string detail_;  // of the progress line
   std::string loss_text_, accuracy_text_;
-  int64_t saved_step_ = -1;          // of the newest checkpoint
-  bool unsaved_ = true;              // the state has moved on since
-  int64_t exported_step_ = -1;       // whose weights are in model.safetensors
+  int64_t saved_step_ = -1;     // of the newest checkpoint
+  bool unsaved_ = true;         // the state has moved on since
+  int64_t exported_step_ = -1;  // whose weights are in model.safetensors
   std::chrono::steady_clock::time_point started_;
   double wall_seconds_before_ = 0, waited_before_ = 0;
 };

@@ -50,7 +50,7 @@ TEST(AdamW, ClipsByTheNormOfAllGradients) {
   set_gradients(model, 1);
   AdamW optimizer(model, {.clip_norm = 2});
   double squares = 0;
-  for (const auto& parameter : model.parameters()) squares += parameter.grad().square().sum().item<double>();
+  for (const auto& [name, parameter] : model.named_parameters()) squares += parameter.grad().square().sum().item<double>();
   const torch::Tensor norm = optimizer.gradient_norm();
   EXPECT_NEAR(norm.item<double>(), std::sqrt(squares), 1e-4);
   optimizer.step(0.0, norm);
@@ -104,17 +104,22 @@ TEST(AdamW, GoesOnFromASavedState) {
   for (const auto& [name, tensor] : first.state()) saved[name] = tensor.clone();
   {
     const torch::NoGradGuard no_grad;
-    for (const auto& item : one.named_parameters()) two.named_parameters()[item.key()].copy_(item.value());
+    two.embedding.copy_(one.embedding);
+    two.weight.copy_(one.weight);
+    two.bias.copy_(one.bias);
   }
   second.load_state(saved, "optimizer.safetensors");
   set_gradients(one, 7);
   set_gradients(two, 7);
   first.step(0.01, first.gradient_norm());
   second.step(0.01, second.gradient_norm());
-  for (const auto& item : one.named_parameters()) EXPECT_TRUE(item.value().equal(two.named_parameters()[item.key()])) << item.key();
+  EXPECT_TRUE(one.embedding.equal(two.embedding));
+  EXPECT_TRUE(one.weight.equal(two.weight));
+  EXPECT_TRUE(one.bias.equal(two.bias));
 
   saved.erase("bias/step");
-  EXPECT_THAT(error_of([&] { second.load_state(saved, "optimizer.safetensors"); }), ::testing::HasSubstr("optimizer.safetensors: expected a tensor bias/step"));
+  EXPECT_THAT(error_of([&] { second.load_state(saved, "optimizer.safetensors"); }),
+              ::testing::HasSubstr("optimizer.safetensors: expected a tensor bias/step"));
 
   first.reset();
   for (const auto& [name, tensor] : first.state()) EXPECT_EQ(tensor.abs().sum().item<float>(), 0) << name;

@@ -7,8 +7,8 @@ namespace adatape {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::HasSubstr;
 using testing::error_of;
+using ::testing::HasSubstr;
 using testing::tiny_config;
 
 std::string error_with(const std::string& assignment) {

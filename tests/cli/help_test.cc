@@ -1,0 +1,66 @@
+#include "program.h"
+
+namespace adatape {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::Outcome;
+
+using HelpTest = testing::ProgramTest;
+
+TEST_F(HelpTest, TeachesTheProgram) {
+  const Outcome help = run("--help");
+  EXPECT_EQ(help.status, 0);
+  EXPECT_EQ(help.errors, "");
+  EXPECT_THAT(help.output, AllOf(HasSubstr("adatape: train and measure transformers"), HasSubstr("train"), HasSubstr("evaluate"),
+                                 HasSubstr("list"), HasSubstr("Examples:\n  adatape list models")));
+  EXPECT_EQ(run("").output, help.output);
+}
+
+TEST_F(HelpTest, EachCommandHasExamplesAndDefaults) {
+  const std::string train = run("train --help").output;
+  EXPECT_THAT(train, AllOf(HasSubstr("--resume"), HasSubstr("KEY=VALUE"), HasSubstr("[auto]"), HasSubstr("Examples:\n  adatape train ")));
+  EXPECT_THAT(run("evaluate --help").output, AllOf(HasSubstr("--split"), HasSubstr("[test]"), HasSubstr("Examples:\n  adatape evaluate ")));
+  EXPECT_THAT(run("list --help").output, AllOf(HasSubstr("options"), HasSubstr("Examples:\n  adatape list ")));
+}
+
+TEST_F(HelpTest, Version) { EXPECT_THAT(run("--version").output, ::testing::MatchesRegex("adatape [0-9.]+ \\(torch [0-9.]+\\)\n")); }
+
+TEST_F(HelpTest, UnknownWordsGetTheNearestOne) {
+  EXPECT_THAT(error_of("trian x.toml"), HasSubstr("unknown command trian; did you mean train?"));
+  EXPECT_THAT(error_of("train tiny.toml --outptu runs/a"), HasSubstr("unknown option --outptu; did you mean --output?"));
+  EXPECT_THAT(error_of("evaluate"), HasSubstr("RUN_OR_MODEL is required (see adatape evaluate --help)"));
+  EXPECT_THAT(error_of("train tiny.toml other.toml"), HasSubstr("unexpected argument other.toml"));
+  EXPECT_THAT(error_of("train tiny.toml --seed many"), HasSubstr("--seed"));
+  EXPECT_THAT(error_of("--verion"), HasSubstr("unknown option --verion; did you mean --version?"));
+}
+
+using ListTest = testing::ProgramTest;
+
+TEST_F(ListTest, ModelsAndTasks) {
+  EXPECT_THAT(run("list models").output, AllOf(HasSubstr("adatape "), HasSubstr("universal_transformer "), HasSubstr("2301.13195")));
+  EXPECT_THAT(run("list tasks").output, AllOf(HasSubstr("parity "), HasSubstr("image_classification ")));
+}
+
+TEST_F(ListTest, Options) {
+  const std::string training = run("list options training").output;
+  EXPECT_THAT(training,
+              AllOf(HasSubstr("[training]\nkey"), HasSubstr("training.warmup_steps"), HasSubstr("integer >= 0"), HasSubstr("cosine")));
+  EXPECT_THAT(run("list options adatape").output, AllOf(HasSubstr("model.readers.N.threshold"), HasSubstr("\"adatape\"")));
+  const std::string all = run("list options").output;
+  EXPECT_THAT(all, AllOf(HasSubstr("task.length"), HasSubstr("model.readers.N.threshold"), HasSubstr("evaluation.batch_size"),
+                         HasSubstr("\ndescription"), HasSubstr(training)));
+  EXPECT_THAT(error_of("list options adatap"), HasSubstr("did you mean \"adatape\"?"));
+  EXPECT_THAT(error_of("list models adatape"), HasSubstr("only `list options` takes a name"));
+  EXPECT_THAT(error_of("list everything"), HasSubstr("everything"));
+}
+
+TEST_F(ListTest, SaysWhenNobodyCanRead) {
+  const Outcome outcome = run("list options > /dev/full");
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.errors, "adatape: error: cannot write to standard output\n");
+}
+
+}  // namespace
+}  // namespace adatape

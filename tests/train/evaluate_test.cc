@@ -1,0 +1,71 @@
+#include "adatape/train/evaluate.h"
+
+#include "test_run.h"
+
+namespace adatape {
+namespace {
+
+using testing::error_of;
+using testing::tiny_config;
+using testing::TinyModel;
+
+struct EvaluateTest : ::testing::Test {
+  EvaluateTest() : config(tiny_config({"task.lengths=[1, 2, 5]"})), task(find_task("parity").make_task(*config.task)) {
+    model.initialize(3, 0);
+  }
+  RunConfig config;
+  std::unique_ptr<Task> task;
+  TinyModel model;
+};
+
+TEST_F(EvaluateTest, BatchSizeDoesNotMatter) {
+  const EvaluationResult one = evaluate(model, *task, Split::kTest, 97, 97, at::kCPU, false);
+  const EvaluationResult many = evaluate(model, *task, Split::kTest, 97, 10, at::kCPU, false);
+  EXPECT_EQ(one.examples, 97);
+  EXPECT_EQ(one.accuracy, many.accuracy);
+  EXPECT_NEAR(one.loss, many.loss, 1e-6);
+  EXPECT_NEAR(one.auxiliary_losses.at("size"), many.auxiliary_losses.at("size"), 1e-6);
+  EXPECT_DOUBLE_EQ(one.tokens, many.tokens);
+  EXPECT_DOUBLE_EQ(one.flops, many.flops);
+  // The test lengths come in turn: 1, 2, 5. Blocks of the tiny model: the sequence, then one token.
+  EXPECT_NEAR(one.tokens, (1 * 33 + 2 * 32 + 5 * 32) / 97.0, 1e-12);
+  EXPECT_NEAR(one.token_steps, one.tokens + 1, 1e-12);
+  EXPECT_NEAR(one.flops, 4 * one.tokens + 16, 1e-12);
+  EXPECT_EQ(one.tape_length_mean, 0);
+  EXPECT_GT(one.examples_per_second, 0);
+}
+
+TEST_F(EvaluateTest, QuickGivesTheSameAccuracyAndLoss) {
+  const EvaluationResult full = evaluate(model, *task, Split::kValidation, 50, 20, at::kCPU, false);
+  int64_t last = 0;
+  const EvaluationResult quick = evaluate(model, *task, Split::kValidation, 50, 20, at::kCPU, true, [&](int64_t done) { last = done; });
+  EXPECT_EQ(quick.accuracy, full.accuracy);
+  EXPECT_EQ(quick.loss, full.loss);
+  EXPECT_EQ(quick.flops, 0);
+  EXPECT_EQ(last, 50);
+}
+
+TEST_F(EvaluateTest, TapeLengthsOfAllReadersAddUp) {
+  struct WithTape : TinyModel {
+    ModelOutput forward(const Batch& batch, const ForwardOptions& options) override {
+      ModelOutput output = TinyModel::forward(batch, options);
+      output.readings.resize(2);
+      output.readings[0].lengths = batch.examples % 2;  // 0 1 0 1 ...
+      output.readings[1].lengths = torch::full_like(batch.examples, 3);
+      return output;
+    }
+  } tape;
+  const EvaluationResult result = evaluate(tape, *task, Split::kTest, 40, 15, at::kCPU, false);
+  EXPECT_NEAR(result.tape_length_mean, 3.5, 1e-12);
+  EXPECT_NEAR(result.tape_length_std, 0.5, 1e-9);
+}
+
+TEST_F(EvaluateTest, IsCappedByTheSplit) {
+  const int64_t size = task->held_out_size(Split::kValidation);
+  EXPECT_EQ(evaluate(model, *task, Split::kValidation, size + 5, 5000, at::kCPU, true).examples, size);
+  EXPECT_THAT(error_of([&] { evaluate(model, *task, Split::kTest, 0, 10, at::kCPU, true); }),
+              ::testing::HasSubstr("at least one example, got 0"));
+}
+
+}  // namespace
+}  // namespace adatape

@@ -1,0 +1,377 @@
+#include "adatape/train/trainer.h"
+
+#include "adatape/core/safetensors.h"
+#include "adatape/core/signals.h"
+#include "adatape/train/run_folder.h"
+#include "adatape/train/run_record.h"
+#include "test_run.h"
+
+namespace adatape {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using ::testing::AllOf;
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::TemporaryFolder;
+using testing::tiny_config;
+using testing::TinyModel;
+
+struct Killed {};  // stands for a process that dies: nothing of the trainer's is called to save
+
+nlohmann::ordered_json train(const std::string& output, RunConfig& config, TinyModel& model, bool resume = false) {
+  const std::unique_ptr<Task> task = find_task(config.task->name).make_task(*config.task);
+  Trainer trainer(config, *task, model, {.output = output, .command = "test", .resume = resume, .quiet = true});
+  return trainer.run();
+}
+
+nlohmann::ordered_json train(const std::string& output, const std::vector<std::string>& assignments = {}) {
+  RunConfig config = tiny_config(assignments);
+  TinyModel model;
+  return train(output, config, model);
+}
+
+std::vector<json> lines_of(const std::string& path) {
+  std::vector<json> lines;
+  std::istringstream stream(read_file(path));
+  for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
+  return lines;
+}
+
+// The lines without times.
+std::vector<json> timeless_metrics(const std::string& output) {
+  std::vector<json> lines = lines_of(output + "/metrics.jsonl");
+  for (json& line : lines) line.erase("training_seconds");
+  return lines;
+}
+
+void expect_same_run(const std::string& one, const std::string& two, const std::string& last_checkpoint) {
+  EXPECT_EQ(timeless_metrics(one), timeless_metrics(two));
+  for (const std::string& file : {std::string("/model.safetensors"), last_checkpoint + "/model.safetensors",
+                                  last_checkpoint + "/best.safetensors", last_checkpoint + "/optimizer.safetensors"}) {
+    EXPECT_EQ(read_file(one + file), read_file(two + file)) << file;
+  }
+  json first = json::parse(read_file(one + "/result.json")), second = json::parse(read_file(two + "/result.json"));
+  for (const char* key : {"accuracy", "loss", "validation_accuracy", "steps", "draws", "best_step"})
+    EXPECT_EQ(first[key], second[key]) << key;
+}
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  void SetUp() override { clear_stop_request(); }
+  void TearDown() override { clear_stop_request(); }
+  TemporaryFolder folder_;
+};
+
+TEST_F(TrainerTest, LearnsAndWritesTheFolder) {
+  const std::string output = folder_ / "run";
+  const nlohmann::ordered_json result = train(output, {"label=tiny", "description=one symbol"});
+  EXPECT_EQ(result["accuracy"], 1.0);
+  EXPECT_EQ(result["validation_accuracy"], 1.0);
+  EXPECT_EQ(result["steps"], 30);
+  EXPECT_EQ(result["draws"], 1);
+  EXPECT_EQ(result["parameters"], 22);
+  EXPECT_EQ(result["test_examples"], 60);
+  EXPECT_EQ(result["tokens"], 1.0);
+  EXPECT_EQ(result["token_steps"], 2.0);
+  EXPECT_EQ(result["flops"], 20.0);
+  EXPECT_EQ(result["draw_history"].size(), 1u);
+  EXPECT_EQ(result["draw_history"][0]["steps"], 30);
+  EXPECT_GT(result["training_seconds"], 0.0);
+  EXPECT_GT(result["wall_seconds"], result["training_seconds"]);
+  for (const char* key : {"model", "model_name", "task", "seed", "loss", "learning_rate", "tape_length_mean", "tape_length_std",
+                          "examples_per_second", "waited_for_data_seconds", "device", "threads", "version", "command", "description"}) {
+    EXPECT_TRUE(result.contains(key)) << key;
+  }
+  EXPECT_EQ(json::parse(read_file(output + "/result.json")), json::parse(result.dump()));
+  EXPECT_THAT(summarize_result(result), AllOf(HasSubstr("100.00 % of 60 examples"), HasSubstr("steps                30\n")));
+
+  const json run = json::parse(read_file(output + "/run.json"));
+  EXPECT_EQ(run["command"], "test");
+  EXPECT_THAT(run["started"].get<std::string>(), ::testing::MatchesRegex("20..-..-..T..:..:..Z"));
+
+  // Losses each 10 steps and at evaluations; evaluations each 8 steps and at the end.
+  std::vector<int64_t> losses, evaluations;
+  for (const json& line : lines_of(output + "/metrics.jsonl")) {
+    (line.contains("loss") ? losses : evaluations).push_back(line["step"].get<int64_t>());
+    if (line.contains("loss"))
+      EXPECT_NEAR(line["loss"].get<double>(), line["task_loss"].get<double>() + 0.01 * line["size_loss"].get<double>(), 1e-6);
+  }
+  EXPECT_EQ(losses, (std::vector<int64_t>{8, 10, 16, 20, 24, 30}));
+  EXPECT_EQ(evaluations, (std::vector<int64_t>{8, 16, 24, 30}));
+
+  const SafetensorsFile model = read_safetensors(output + "/model.safetensors");
+  EXPECT_EQ(model.metadata.at("step"), std::to_string(result["best_step"].get<int64_t>()));
+  EXPECT_EQ(model.tensors.size(), 3u);
+  EXPECT_EQ(list_checkpoints(output), (std::vector<int64_t>{30, 20}));
+}
+
+TEST_F(TrainerTest, EqualSeedsGiveEqualBits) {
+  train(folder_ / "a");
+  train(folder_ / "b");
+  train(folder_ / "c", {"training.seed=2"});
+  expect_same_run(folder_ / "a", folder_ / "b", "/checkpoints/step_30");
+  EXPECT_NE(read_file(folder_ / "a/model.safetensors"), read_file(folder_ / "c/model.safetensors"));
+}
+
+TEST_F(TrainerTest, AnInterruptedRunEndsInTheSameBits) {
+  for (const int64_t accumulate : {1, 3}) {
+    const std::vector<std::string> assignments = {concat("training.accumulate=", accumulate), "training.checkpoint_every=0"};
+    const std::string whole = folder_ / concat("whole_", accumulate);
+    train(whole, assignments);
+    for (const int64_t at : {0, 6, 7, 12, 29}) {  // steps before an evaluation among them
+      const std::string output = folder_ / concat("stopped_", accumulate, "_", at);
+      RunConfig config = tiny_config(assignments);
+      TinyModel model;
+      model.on_forward = [&](const ForwardOptions& options) {
+        if (options.training && static_cast<int64_t>(options.step) == at) request_stop();
+      };
+      try {
+        train(output, config, model);
+        FAIL() << "expected Interrupted at " << at;
+      } catch (const Interrupted& stopped) {
+        EXPECT_EQ(std::string(stopped.what()),
+                  concat("stopped training at step ", at + 1, "; go on with: adatape train --output ", output, " --resume"));
+      }
+      EXPECT_EQ(list_checkpoints(output), std::vector<int64_t>{at + 1});
+      EXPECT_TRUE(fs::exists(output + "/model.safetensors"));
+      EXPECT_FALSE(fs::exists(output + "/result.json"));
+      clear_stop_request();
+      TinyModel fresh;
+      EXPECT_EQ(inspect_output(output, config, true), OutputState::kUnfinished);
+      train(output, config, fresh, true);
+      EXPECT_EQ(fresh.initialized, 0);
+      expect_same_run(whole, output, "/checkpoints/step_30");
+      EXPECT_EQ(json::parse(read_file(output + "/run.json"))["resumed"][0]["step"], at + 1);
+    }
+  }
+}
+
+TEST_F(TrainerTest, AnEvaluationThatWasInterruptedIsTakenAgain) {
+  train(folder_ / "whole");
+  for (const bool last : {false, true}) {
+    const std::string output = folder_ / concat("stopped_", last);
+    RunConfig config = tiny_config();
+    TinyModel model;
+    int64_t evaluations = 0;
+    model.on_forward = [&](const ForwardOptions& options) {
+      // 50 examples in batches of 40: two passes for each of four validations, then the test.
+      if (!options.training && ++evaluations == (last ? 7 : 3)) request_stop();
+    };
+    EXPECT_THROW(train(output, config, model), Interrupted);
+    EXPECT_EQ(list_checkpoints(output).front(), last ? 30 : 16);
+    clear_stop_request();
+    TinyModel fresh;
+    train(output, config, fresh, true);
+    expect_same_run(folder_ / "whole", output, "/checkpoints/step_30");
+  }
+}
+
+TEST_F(TrainerTest, AStoppedTestIsTakenAgain) {
+  train(folder_ / "whole");
+  RunConfig config = tiny_config();
+  TinyModel model;
+  int64_t evaluations = 0;
+  model.on_forward = [&](const ForwardOptions& options) {
+    if (!options.training && ++evaluations == 9) request_stop();
+  };
+  EXPECT_THROW(train(folder_ / "stopped", config, model), Interrupted);
+  EXPECT_FALSE(fs::exists(folder_ / "stopped/result.json"));
+  clear_stop_request();
+  TinyModel fresh;
+  train(folder_ / "stopped", config, fresh, true);
+  EXPECT_TRUE(fresh.forward_sizes.empty());  // no further step
+  expect_same_run(folder_ / "whole", folder_ / "stopped", "/checkpoints/step_30");
+}
+
+TEST_F(TrainerTest, ADeadProcessIsGoneOnFromItsLastCheckpoint) {
+  for (const int64_t accumulate : {1, 2}) {
+    const std::vector<std::string> assignments = {concat("training.accumulate=", accumulate)};
+    const std::string whole = folder_ / concat("whole_", accumulate);
+    train(whole, assignments);
+    for (const int64_t at : {3, 17, 27}) {
+      const std::string output = folder_ / concat("killed_", accumulate, "_", at);
+      RunConfig config = tiny_config(assignments);
+      TinyModel model;
+      model.on_forward = [&](const ForwardOptions& options) {
+        if (options.training && static_cast<int64_t>(options.step) == at) throw Killed{};
+      };
+      EXPECT_THROW(train(output, config, model), Killed);
+      TinyModel fresh;
+      train(output, config, fresh, true);
+      EXPECT_EQ(fresh.initialized, at < 10 ? 1 : 0);  // without a checkpoint it begins at step 0
+      expect_same_run(whole, output, "/checkpoints/step_30");
+    }
+  }
+}
+
+TEST_F(TrainerTest, DrawsWeightsAnewBelowAThreshold) {
+  const std::vector<std::string> assignments = {"training.restart_below=0.9", "training.restart_after=10", "training.schedule=constant"};
+  RunConfig config = tiny_config(assignments);
+  TinyModel model;
+  model.useless_draws = 2;
+  const nlohmann::ordered_json result = train(folder_ / "whole", config, model);
+  EXPECT_EQ(model.initialized, 3);
+  EXPECT_EQ(result["draws"], 3);
+  EXPECT_EQ(result["steps"], 16 + 16 + 30);  // decided at the evaluation of step 16
+  EXPECT_EQ(result["accuracy"], 1.0);
+  double seconds = 0;
+  for (const auto& draw : result["draw_history"]) seconds += draw["seconds"].get<double>();
+  EXPECT_NEAR(seconds, result["training_seconds"].get<double>(), 1e-9);
+  EXPECT_EQ(result["draw_history"][0]["steps"], 16);
+  EXPECT_LT(result["draw_history"][0]["validation_accuracy"], 0.9);
+  EXPECT_EQ(result["draw_history"][2]["validation_accuracy"], 1.0);
+  const json last = lines_of(folder_ / "whole/metrics.jsonl").back();
+  EXPECT_EQ(last["draw"], 2);
+  EXPECT_EQ(last["step"], 62);
+
+  // Interrupted in the second draw.
+  TinyModel stopped;
+  stopped.useless_draws = 2;
+  stopped.on_forward = [&](const ForwardOptions& options) {
+    if (options.training && options.step == 20) request_stop();
+  };
+  EXPECT_THROW(train(folder_ / "stopped", config, stopped), Interrupted);
+  clear_stop_request();
+  TinyModel fresh;
+  fresh.useless_draws = 2;
+  train(folder_ / "stopped", config, fresh, true);
+  EXPECT_EQ(fresh.initialized, 1);
+  expect_same_run(folder_ / "whole", folder_ / "stopped", "/checkpoints/step_62");
+}
+
+TEST_F(TrainerTest, TheLastDrawRunsToItsEnd) {
+  RunConfig config = tiny_config({"training.restart_below=0.9", "training.restart_after=1", "training.maximum_draws=2"});
+  TinyModel model;
+  model.useless_draws = 5;
+  const nlohmann::ordered_json result = train(folder_ / "run", config, model);
+  EXPECT_EQ(result["draws"], 2);
+  EXPECT_EQ(result["steps"], 8 + 30);
+}
+
+TEST_F(TrainerTest, StopsAtAnAccuracy) {
+  const nlohmann::ordered_json result =
+      train(folder_ / "run", {"training.stop_at=0.95", "training.steps=400", "training.schedule=constant"});
+  EXPECT_LT(result["steps"], 400);
+  EXPECT_GE(result["validation_accuracy"], 0.95);
+}
+
+TEST_F(TrainerTest, AccumulationSplitsAStepWithoutChangingIt) {
+  RunConfig config = tiny_config({"training.steps=5", "training.accumulate=3"});
+  TinyModel model;
+  train(folder_ / "split", config, model);
+  EXPECT_EQ(model.forward_sizes, std::vector<int64_t>(15, 4));
+  train(folder_ / "whole", {"training.steps=5"});
+  const NamedTensors split = read_safetensors(folder_ / "split/model.safetensors").tensors;
+  const NamedTensors whole = read_safetensors(folder_ / "whole/model.safetensors").tensors;
+  for (const auto& [name, tensor] : whole) EXPECT_LT((tensor - split.at(name)).abs().max().item<double>(), 1e-5) << name;
+}
+
+TEST_F(TrainerTest, StopsAtALossThatIsNotFinite) {
+  RunConfig config = tiny_config();
+  TinyModel model;
+  model.blows_up_at = 15;
+  EXPECT_THAT(error_of([&] { train(folder_ / "run", config, model); }),
+              AllOf(HasSubstr("training: step 16: expected finite losses and gradients, got loss "),
+                    HasSubstr("the checkpoint of step 10 is kept"), HasSubstr("training.learning_rate")));
+  EXPECT_EQ(list_checkpoints(folder_ / "run"), std::vector<int64_t>{10});
+  EXPECT_EQ(read_safetensors(folder_ / "run/model.safetensors").metadata.at("step"), "8");
+  EXPECT_FALSE(fs::exists(folder_ / "run/result.json"));
+}
+
+TEST_F(TrainerTest, PassesOverADamagedCheckpoint) {
+  RunConfig config = tiny_config();
+  TinyModel model;
+  model.on_forward = [](const ForwardOptions& options) {
+    if (options.training && options.step == 23) throw Killed{};
+  };
+  const std::string output = folder_ / "run";
+  EXPECT_THROW(train(output, config, model), Killed);
+  ASSERT_EQ(list_checkpoints(output), (std::vector<int64_t>{20, 10}));
+  const std::string newest = output + "/checkpoints/step_20/optimizer.safetensors";
+  fs::resize_file(newest, fs::file_size(newest) / 2);
+  fs::create_directories(output + "/checkpoints/.step_24.1.0.partial");  // what a killed process leaves
+
+  TinyModel fresh;
+  train(output, config, fresh, true);
+  EXPECT_EQ(fresh.forward_sizes.size(), 20u);  // from step 10
+  EXPECT_FALSE(fs::exists(output + "/checkpoints/.step_24.1.0.partial"));
+  train(folder_ / "whole");
+  expect_same_run(folder_ / "whole", output, "/checkpoints/step_30");
+}
+
+TEST_F(TrainerTest, SaysWhenNoCheckpointCanBeRead) {
+  RunConfig config = tiny_config();
+  TinyModel model;
+  const std::string output = folder_ / "run";
+  train(output, config, model);
+  for (const char* step : {"20", "30"})
+    write_file_atomically(concat(output, "/checkpoints/step_", step, "/state.json"), "{\"version\": 1}");
+  fs::remove(output + "/result.json");
+  EXPECT_THAT(error_of([&] { train(output, config, model, true); }),
+              AllOf(HasSubstr("no checkpoint can be read"), HasSubstr("step_30/state.json")));
+}
+
+TEST_F(TrainerTest, AFolderHoldsOneRun) {
+  RunConfig config = tiny_config({"training.steps=8"});
+  EXPECT_EQ(inspect_output(folder_ / "run", config, false), OutputState::kFresh);
+  EXPECT_THAT(error_of([&] { inspect_output(folder_ / "run", config, true); }), HasSubstr("no such folder"));
+  TinyModel model;
+  train(folder_ / "run", config, model);
+  EXPECT_EQ(inspect_output(folder_ / "run", config, true), OutputState::kFinished);
+  EXPECT_THAT(error_of([&] { inspect_output(folder_ / "run", config, false); }),
+              HasSubstr("holds a run already; go on with it by --resume"));
+  RunConfig changed = tiny_config({"training.steps=8", "training.keep_checkpoints=3"});
+  EXPECT_THAT(error_of([&] { inspect_output(folder_ / "run", changed, true); }),
+              HasSubstr("the run was begun with training.keep_checkpoints = 2, now it is 3"));
+
+  fs::create_directories(folder_ / "logs");
+  write_file_atomically(folder_ / "logs/output.txt", "");
+  EXPECT_EQ(inspect_output(folder_ / "logs", config, false), OutputState::kFresh);  // not a run's file
+  write_file_atomically(folder_ / "file", "");
+  EXPECT_THAT(error_of([&] { inspect_output(folder_ / "file", config, false); }), HasSubstr("found a file"));
+}
+
+TEST_F(TrainerTest, OneProcessTrainsIntoAFolder) {
+  const std::string output = folder_ / "run";
+  make_directories(output);
+  const FolderLock lock(output);
+  EXPECT_THAT(error_of([&] { train(output); }), HasSubstr("another process is training into this folder"));
+}
+
+TEST_F(TrainerTest, ErrorsOfTheDataArriveAsThemselves) {
+  RunConfig config = tiny_config();
+  const std::unique_ptr<Task> task = find_task("parity").make_task(*config.task);
+  struct FailingTask : Task {
+    const Task& inner;
+    explicit FailingTask(const Task& task) : inner(task) {}
+    InputSpec input_spec() const override { return inner.input_spec(); }
+    Batch training_batch(uint64_t seed, uint64_t step, int64_t size) const override {
+      if (step == 4) throw Error("data: the file of step 4 is gone");
+      return inner.training_batch(seed, step, size);
+    }
+    Batch held_out_batch(Split split, int64_t first, int64_t count) const override { return inner.held_out_batch(split, first, count); }
+    int64_t held_out_size(Split split) const override { return inner.held_out_size(split); }
+    int64_t epoch_size() const override { return 0; }
+    at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const override { return inner.example_loss(logits, batch); }
+    at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const override { return inner.example_correct(logits, batch); }
+    at::Tensor example_covariate(const Batch& batch) const override { return inner.example_covariate(batch); }
+    std::string covariate_name() const override { return ""; }
+    std::vector<std::string> class_names() const override { return {}; }
+  } failing(*task);
+  TinyModel model;
+  EXPECT_EQ(error_of([&] { Trainer(config, failing, model, {.output = folder_ / "run", .command = "", .quiet = true}).run(); }),
+            "data: the file of step 4 is gone");
+}
+
+TEST(ShellQuote, QuotesWhatAShellWouldRead) {
+  EXPECT_EQ(shell_quote("runs/a_b-1.toml"), "runs/a_b-1.toml");
+  EXPECT_EQ(shell_quote("model.readers.0.threshold=3"), "model.readers.0.threshold=3");
+  EXPECT_EQ(shell_quote("my run"), "'my run'");
+  EXPECT_EQ(shell_quote("it's"), "'it'\\''s'");
+  EXPECT_EQ(shell_quote(""), "''");
+}
+
+}  // namespace
+}  // namespace adatape
