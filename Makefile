@@ -1,0 +1,50 @@
+# Two commands: `make parity` (set up, build, train, compare) and `make test`. `make help` lists all.
+BUILD := build/release
+JOBS ?= $(shell nproc)
+
+.PHONY: all help setup build tests parity parity-full fashion test test-python check bench format clean
+.DEFAULT_GOAL := all
+
+all: build ## build the program: build/release/adatape
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: ## install Debian packages, LibTorch and plotly.js (a second run changes nothing)
+	@./scripts/setup.sh
+
+$(BUILD)/build.ninja: CMakeLists.txt CMakePresets.json | setup
+	cmake --preset release
+
+build: setup $(BUILD)/build.ninja
+	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape
+
+tests: setup $(BUILD)/build.ninja
+	@cmake --build $(BUILD) --parallel $(JOBS)
+
+parity: build ## train AdaTape and its baselines on parity; table and runs/parity/report.html (3 minutes)
+	@./scripts/parity.sh
+
+parity-full: build ## every parity run and control with 10 seeds; goes on where it stopped (hours)
+	@./scripts/parity_full.sh
+
+fashion: build ## AdaTape-ViT and ViT on Fashion-MNIST; table and runs/fashion/report.html (6 minutes)
+	@./scripts/fashion.sh
+
+test: tests ## build and run all tests
+	@ctest --preset release
+
+test-python: tests ## the op from Python under torch.library.opcheck, files under the real safetensors and TensorBoard (installs 5 GB once)
+	@./scripts/test_python.sh
+
+check: setup ## tests under AddressSanitizer and UndefinedBehaviorSanitizer, layer rule, clang-tidy
+	@./scripts/check.sh
+
+bench: tests ## benchmarks, each with its rival in the same run
+	@$(BUILD)/adatape_benchmarks --benchmark_counters_tabular=true
+
+format: ## clang-format all sources
+	@git ls-files '*.h' '*.cc' | xargs clang-format -i
+
+clean: ## remove the build, keep third_party and runs
+	rm -rf build

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# A small AdaTape-ViT and a ViT of equal shape on Fashion-MNIST.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+adatape=build/release/adatape
+out=runs/fashion
+rm -rf "$out"
+mkdir -p "$out"
+for model in adatape vit; do
+  $adatape train "configs/fashion/$model.toml" --output "$out/$model"
+done
+echo
+$adatape compare "$out"/*/ --output "$out"
