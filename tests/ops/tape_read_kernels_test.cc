@@ -93,6 +93,8 @@ void expect_finite_differences(const Kernel& kernel, Reading reading) {
 }
 
 TEST_P(TapeReadKernel, HasTheGradientOfFiniteDifferences) {
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);  // thousands of tiny calls: waking threads would be most of their time
   at::manual_seed(1);
   for (const std::string query_update : {"average", "replace"}) {
     for (const std::string ponder : {"entropy", "max"}) {
@@ -105,6 +107,7 @@ TEST_P(TapeReadKernel, HasTheGradientOfFiniteDifferences) {
   Reading ordered = make_reading("order", {4, 5}, 6, {2, 3, 2, 1.6, "average", "entropy", 1e-6}, at::kDouble);
   ordered.inputs.order = torch::tensor({3, 1, 0, 2, 4, 0, 1, 2, 3}, at::kLong);
   expect_finite_differences(GetParam(), ordered);
+  at::set_num_threads(threads);
 }
 
 // Forms of input on which kernels could differ.
@@ -117,6 +120,8 @@ std::vector<Reading> readings(at::ScalarType type) {
   all.push_back(make_reading("single row", {1}, 12, usual, type));
   all.push_back(make_reading("ragged", {40, 0, 3, 150, 1, 17}, 12, usual, type));
   all.push_back(make_reading("wide", {90, 70}, 200, {64, 10, 5, 2.0, "average", "entropy", 1e-6}, type));
+  all.push_back(make_reading("enough for several threads", {300, 500, 10, 200}, 130, {64, 10, 5, 2.0, "average", "entropy", 1e-6}, type));
+  all.push_back(make_reading("shared by threads", std::vector<int64_t>(9, 700), 130, {64, 10, 5, 2.0, "average", "max", 1e-6}, type, true));
   all.push_back(make_reading("few rows", {100}, 33, {33, 4, 7, 2.5, "replace", "max", 1e-5}, type));
   all.push_back(make_reading("shared", {70, 70, 70}, 12, usual, type, true));
   all.push_back(make_reading("empty shared", {0, 0}, 12, usual, type, true));

@@ -233,10 +233,11 @@ TapeReadResult forward(const TapeReadInputs& inputs, const TapeReadOptions& opti
   const int64_t stride = bank.stride(0), tiles = PreparedRows<T>::padded(bank_rows) / Vector<T>::kTile;
   auto prepare_parallel = [&](const T* rows, int64_t count, PreparedRows<T>& prepared) {
     prepared.reserve(count, norm.key_width);
-    at::parallel_for(0, (count + Vector<T>::kTile - 1) / Vector<T>::kTile, 1, [&](int64_t first, int64_t last) {
-      prepare(rows, stride, first * Vector<T>::kTile, std::min(last * Vector<T>::kTile, count), norm, prepared.norms.data(),
-              prepared.keys.data());
-    });
+    at::parallel_for(0, PreparedRows<T>::padded(count) / Vector<T>::kTile, grain(Vector<T>::kTile * width),
+                     [&](int64_t first, int64_t last) {
+                       prepare(rows, stride, first * Vector<T>::kTile, std::min(last * Vector<T>::kTile, count), norm,
+                               prepared.norms.data(), prepared.keys.data());
+                     });
   };
   auto read_example = [&](int64_t b, PreparedRows<T>& prepared, Scratch<T>& scratch, bool parallel_rows) {
     const int64_t first = offsets.defined() ? offsets.const_data_ptr<int64_t>()[b] : 0;
@@ -282,7 +283,9 @@ TapeReadResult forward(const TapeReadInputs& inputs, const TapeReadOptions& opti
     Scratch<T> scratch;
     for (int64_t b = 0; b < batch; ++b) read_example(b, shared, scratch, true);
   } else {
-    at::parallel_for(0, batch, 1, [&](int64_t begin, int64_t end) {
+    const int64_t rows_each = offsets.defined() ? bank_rows / std::max<int64_t>(batch, 1) : bank_rows;
+    const int64_t visited = offsets.defined() ? rows_each * width : rows_each * options.key_width;  // elements an example costs
+    at::parallel_for(0, batch, grain(visited + steps * rows_per_step * width), [&](int64_t begin, int64_t end) {
       Scratch<T> scratch;
       PreparedRows<T> own;
       for (int64_t b = begin; b < end; ++b) read_example(b, offsets.defined() ? own : shared, scratch, false);

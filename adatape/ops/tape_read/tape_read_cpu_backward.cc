@@ -195,7 +195,7 @@ TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadB
   // A shared bank's rows are read by several examples: their gradients wait here, to be added in order.
   at::Tensor waiting = packed ? at::Tensor() : at::empty({batch, steps * rows_per_step, width}, real);
   T* const grad_rows = packed ? grad_bank.mutable_data_ptr<T>() : waiting.mutable_data_ptr<T>();
-  at::parallel_for(0, batch, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, batch, grain(4 * steps * rows_per_step * width), [&](int64_t begin, int64_t end) {
     BackwardScratch<T> scratch;
     for (int64_t b = begin; b < end; ++b) {
       const int64_t first = packed ? offsets.const_data_ptr<int64_t>()[b] : 0;
@@ -229,26 +229,28 @@ TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadB
   });
 
   at::Tensor grad_norm_weight = at::zeros({width}, real), grad_norm_bias = at::zeros({width}, real);
-  at::parallel_for(0, width, 64, [&](int64_t begin, int64_t end) {  // a thread owns some features and adds examples in order
-    for (int64_t b = 0; b < batch; ++b) {
-      const T* const weight_part = grad_norm_weights.const_data_ptr<T>() + b * width;
-      const T* const bias_part = grad_norm_biases.const_data_ptr<T>() + b * width;
-      for (int64_t f = begin; f < end; ++f) grad_norm_weight.mutable_data_ptr<T>()[f] += weight_part[f];
-      for (int64_t f = begin; f < end; ++f) grad_norm_bias.mutable_data_ptr<T>()[f] += bias_part[f];
-    }
-    if (packed) return;
-    for (int64_t b = 0; b < batch; ++b) {
-      const int64_t read = lengths.const_data_ptr<int64_t>()[b] * rows_per_step;
-      for (int64_t i = b * steps * rows_per_step; i < b * steps * rows_per_step + read; ++i) {
-        const int64_t row = indices.const_data_ptr<int64_t>()[i];
-        if (row < 0) continue;
-        T* const to = grad_bank.mutable_data_ptr<T>() + row * width;
-        const T* const from = waiting.const_data_ptr<T>() + i * width;
+  const int64_t added = batch * (packed ? 2 : 2 + steps * rows_per_step);  // elements a feature costs
+  at::parallel_for(0, width, std::max<int64_t>(grain(added), 16),
+                   [&](int64_t begin, int64_t end) {  // a thread owns some features and adds examples in order
+                     for (int64_t b = 0; b < batch; ++b) {
+                       const T* const weight_part = grad_norm_weights.const_data_ptr<T>() + b * width;
+                       const T* const bias_part = grad_norm_biases.const_data_ptr<T>() + b * width;
+                       for (int64_t f = begin; f < end; ++f) grad_norm_weight.mutable_data_ptr<T>()[f] += weight_part[f];
+                       for (int64_t f = begin; f < end; ++f) grad_norm_bias.mutable_data_ptr<T>()[f] += bias_part[f];
+                     }
+                     if (packed) return;
+                     for (int64_t b = 0; b < batch; ++b) {
+                       const int64_t read = lengths.const_data_ptr<int64_t>()[b] * rows_per_step;
+                       for (int64_t i = b * steps * rows_per_step; i < b * steps * rows_per_step + read; ++i) {
+                         const int64_t row = indices.const_data_ptr<int64_t>()[i];
+                         if (row < 0) continue;
+                         T* const to = grad_bank.mutable_data_ptr<T>() + row * width;
+                         const T* const from = waiting.const_data_ptr<T>() + i * width;
 #pragma omp simd
-        for (int64_t f = begin; f < end; ++f) to[f] += from[f];
-      }
-    }
-  });
+                         for (int64_t f = begin; f < end; ++f) to[f] += from[f];
+                       }
+                     }
+                   });
   return {grad_query, grad_bank, grad_norm_weight, grad_norm_bias};
 }
 

@@ -16,6 +16,9 @@ namespace adatape::ops::cpu {
 #endif
 #define ADATAPE_ALWAYS_INLINE inline __attribute__((always_inline))
 
+// How many items a thread takes at least, when an item touches so many elements: waking a thread costs as much as some ten thousand.
+inline int64_t grain(int64_t elements) { return elements > 0 && elements < 32768 ? 32768 / elements : 1; }
+
 template <class T>
 struct Vector {
   typedef T Type __attribute__((vector_size(32)));
