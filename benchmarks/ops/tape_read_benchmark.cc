@@ -7,11 +7,11 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <functional>
 
 #include "adatape/ops/tape_read/tape_read_kernels.h"
+#include "benchmarks/side_by_side.h"
 
 namespace adatape::ops {
 namespace {
@@ -116,17 +116,6 @@ bool agree(const std::vector<at::Tensor>& got, const std::vector<at::Tensor>& ex
   return true;
 }
 
-double milliseconds(const std::function<void()>& call) {
-  const auto start = std::chrono::steady_clock::now();
-  call();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
-
 void tape_read_benchmark(benchmark::State& state, const Size& size, bool backward) {
   const Inputs inputs = make_inputs(size);
   const auto ours = [&] { return run(read_by_op, inputs, size, backward); };
@@ -137,18 +126,7 @@ void tape_read_benchmark(benchmark::State& state, const Size& size, bool backwar
     state.SkipWithError("the answers differ");
     return;
   }
-  std::vector<double> our_times, plain_times, reference_times;
-  for (auto _ : state) {
-    plain_times.push_back(milliseconds([&] { plain(); }));
-    reference_times.push_back(milliseconds([&] { reference(); }));
-    our_times.push_back(milliseconds([&] { ours(); }));
-    state.SetIterationTime(our_times.back() / 1e3);
-  }
-  state.counters["median_ms"] = median(our_times);
-  state.counters["plain_ms"] = median(plain_times);
-  state.counters["reference_ms"] = median(reference_times);
-  state.counters["plain_ratio"] = median(plain_times) / median(our_times);
-  state.counters["reference_ratio"] = median(reference_times) / median(our_times);
+  time_side_by_side(state, ours, {{"plain", plain}, {"reference", reference}});
   state.counters["tape_length"] = expected[1].to(at::kFloat).mean().item<double>();
 }
 
