@@ -229,6 +229,12 @@ TEST(Config, FilesThatCannotBeRead) {
   EXPECT_THAT(error_of([&] { ConfigDocument::from_text("a = 1\na = 2"); }), HasSubstr("config: config:2:"));
 }
 
+// A header-only toml++ built with assertions aborts here; the shared library that we link must not.
+TEST(Config, BracketsThatDoNotMatch) {
+  EXPECT_THAT(error_of([] { ConfigDocument::from_text("a = [}"); }), HasSubstr("config: config:1:"));
+  EXPECT_EQ(read_error("", {"sizes=[}"}), "config: sizes: expected a list of integer >= 0, got \"[}\"");
+}
+
 TEST(Config, TomlRoundTrips) {
   Config config;
   config.fast = true;
