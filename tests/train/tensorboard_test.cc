@@ -52,7 +52,7 @@ TEST(Tensorboard, WritesVersionThenScalars) {
   EXPECT_EQ(records[1][0], '\x09');                                // field 1 (wall time), 64 bits
   EXPECT_GT(number_at<double>(records[1], 1), 1.7e9);
   // step = 300 (varint AC 02); summary (19 bytes) { value (17 bytes) { tag "train/loss"; simple_value 0.25 } }
-  EXPECT_EQ(records[1].substr(9), std::string("\x10\xac\x02\x2a\x13\x0a\x11\x0a\x0atrain/loss\x15\x00\x00\x80\x3e", 27));
+  EXPECT_EQ(records[1].substr(9), std::string("\x10\xac\x02\x2a\x13\x0a\x11\x0a\x0atrain/loss\x15\x00\x00\x80\x3e", 24));
   EXPECT_EQ(records[2].substr(9), std::string("\x10\x2a\x3a\x02\x08\x01", 6));  // step 42, session_log { status: START }
 }
 

@@ -95,8 +95,9 @@ TEST_F(TrainerTest, LearnsAndWritesTheFolder) {
   std::vector<int64_t> losses, evaluations;
   for (const json& line : lines_of(output + "/metrics.jsonl")) {
     (line.contains("loss") ? losses : evaluations).push_back(line["step"].get<int64_t>());
-    if (line.contains("loss"))
+    if (line.contains("loss")) {
       EXPECT_NEAR(line["loss"].get<double>(), line["task_loss"].get<double>() + 0.01 * line["size_loss"].get<double>(), 1e-6);
+    }
   }
   EXPECT_EQ(losses, (std::vector<int64_t>{8, 10, 16, 20, 24, 30}));
   EXPECT_EQ(evaluations, (std::vector<int64_t>{8, 16, 24, 30}));

@@ -6,7 +6,7 @@ namespace adatape {
 namespace {
 
 TEST(Version, IsThatOfTheBuild) {
-  const std::string build = read_file(std::string(ADATAPE_SOURCE_DIR) + "/CMakeLists.txt");
+  const std::string build = read_file(concat(ADATAPE_SOURCE_DIR, "/CMakeLists.txt"));
   EXPECT_THAT(build, ::testing::HasSubstr(concat("project(adatape VERSION ", kVersion, " ")));
 }
 
