@@ -98,6 +98,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return program.exit(error);  // --help, --version
     const std::vector<CLI::App*> chosen = program.get_subcommands();
+    if (chosen.empty() && !program.remaining().empty()) return fail(unknown_arguments(program, chosen));
     return fail(concat(first_line(error.what()), " (see adatape ", chosen.empty() ? "" : chosen.front()->get_name() + " ", "--help)"));
   }
   for (const auto& [app, execute] : commands) {

@@ -20,8 +20,8 @@ TEST_F(HelpTest, TeachesTheProgram) {
 
 TEST_F(HelpTest, EachCommandHasExamplesAndDefaults) {
   const std::string train = run("train --help").output;
-  EXPECT_THAT(train, AllOf(HasSubstr("--resume"), HasSubstr("KEY=VALUE"), HasSubstr("[auto]"), HasSubstr("Examples:\n  adatape train ")));
-  EXPECT_THAT(run("evaluate --help").output, AllOf(HasSubstr("--split"), HasSubstr("[test]"), HasSubstr("Examples:\n  adatape evaluate ")));
+  EXPECT_THAT(train, AllOf(HasSubstr("--resume"), HasSubstr("KEY=VALUE"), HasSubstr("NAME=auto"), HasSubstr("Examples:\n  adatape train ")));
+  EXPECT_THAT(run("evaluate --help").output, AllOf(HasSubstr("--split"), HasSubstr("=test\n"), HasSubstr("Examples:\n  adatape evaluate ")));
   EXPECT_THAT(run("list --help").output, AllOf(HasSubstr("options"), HasSubstr("Examples:\n  adatape list ")));
 }
 

@@ -60,7 +60,7 @@ TEST(ConfigDifference, FindsTheFirstField) {
   ASSERT_TRUE(difference);
   EXPECT_EQ(difference->key, "model.readers.0.rows_per_step");
 
-  RunConfig other_model = tiny_config({"model.name=transformer"});
+  RunConfig other_model = tiny_config({"label=adatape", "model.name=transformer"});
   difference = first_difference(before, other_model);
   ASSERT_TRUE(difference);
   EXPECT_EQ(difference->key, "model.name");
