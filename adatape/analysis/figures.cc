@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <map>
 
 #include "adatape/analysis/html.h"
@@ -102,6 +103,7 @@ ordered_json base_layout(const std::string& x_title, const std::string& y_title,
           {"margin", {{"l", 56}, {"r", 16}, {"t", 16}, {"b", 48}}},
           {"font",
            {{"family", "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"}, {"size", 12}, {"color", "#39424e"}}},
+          {"modebar", {{"bgcolor", "rgba(255,255,255,0.7)"}, {"color", "#aab2bd"}, {"activecolor", "#39424e"}}},
           {"paper_bgcolor", "rgba(0,0,0,0)"},
           {"plot_bgcolor", "rgba(0,0,0,0)"},
           {"hoverlabel", {{"bgcolor", "#ffffff"}, {"bordercolor", "#c5ccd6"}, {"font", {{"color", "#1d232b"}}}}},
@@ -120,7 +122,7 @@ Figure accuracy_curves(const Comparison& comparison, const ModelIndices& models,
   Figure figure = {{"data", {}},
                    {"layout", base_layout(axis == CurveAxis::kSteps ? "training steps, all draws" : "training seconds, all draws",
                                           "validation accuracy", 360)}};
-  figure["layout"]["yaxis"]["tickformat"] = ".0%";
+  figure["layout"]["yaxis"]["tickformat"] = ".3~%";
   if (const double chance = chance_of(comparison, models); chance > 0) {
     figure["layout"]["shapes"].push_back({{"type", "line"},
                                           {"xref", "paper"},
@@ -149,7 +151,7 @@ Figure loss_curves(const Comparison& comparison, const ModelIndices& models) {
 Figure tape_histogram(const Comparison& comparison, const ModelIndices& models) {
   Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("tape tokens of an example", "share of test examples", 340)}};
   figure["layout"]["barmode"] = "group";
-  figure["layout"]["yaxis"]["tickformat"] = ".0%";
+  figure["layout"]["yaxis"]["tickformat"] = ".3~%";
   figure["layout"]["yaxis"]["rangemode"] = "tozero";
   int64_t shortest = INT64_MAX, longest = 0;
   for (const size_t index : models) {
@@ -235,14 +237,18 @@ Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& model
   return figure;
 }
 
-Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title, bool logarithmic) {
+Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title) {
   Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout(title, "test accuracy", 340)}};
-  figure["layout"]["yaxis"]["tickformat"] = ".0%";
+  figure["layout"]["yaxis"]["tickformat"] = ".4~%";
   figure["layout"]["showlegend"] = true;
-  if (logarithmic) {
+  figure["layout"]["xaxis"]["exponentformat"] = "SI";
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  for (const FinishedRun& run : comparison.runs) {
+    least = std::min(least, run.*cost);
+    most = std::max(most, run.*cost);
+  }
+  if (least > 0 && most > 20 * least) {
     figure["layout"]["xaxis"]["type"] = "log";
-    figure["layout"]["xaxis"]["dtick"] = "D2";
-    figure["layout"]["xaxis"]["exponentformat"] = "SI";
   } else {
     figure["layout"]["xaxis"]["rangemode"] = "tozero";
   }

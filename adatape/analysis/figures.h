@@ -32,8 +32,9 @@ Figure loss_curves(const Comparison& comparison, const ModelIndices& models);
 Figure tape_histogram(const Comparison& comparison, const ModelIndices& models);
 Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& models);
 
-// A point a model and seed. cost: &FinishedRun::tokens or &FinishedRun::flops, title what it is.
-Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title, bool logarithmic);
+// A point a model and seed. cost: &FinishedRun::tokens or &FinishedRun::flops, title what it is. The axis is logarithmic where the costs
+// span more than a factor of 20.
+Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title);
 
 // A bar a part of the forward pass.
 Figure cost_bars(const std::vector<PartCost>& parts);

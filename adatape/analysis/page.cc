@@ -19,17 +19,20 @@ p { margin: 6px 0 12px; max-width: 78ch; }
 .scroll { overflow-x: auto; margin: 16px 0; }
 .tall { max-height: 420px; overflow-y: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; width: 100%; }
+.tall table { width: auto; min-width: 60%; }
 th, td { text-align: left; padding: 8px 14px 8px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--soft); white-space: nowrap; border-bottom: 1px solid #c5ccd6; }
 th.number, td.number { text-align: right; padding-left: 14px; white-space: nowrap; }
 td.name { font-weight: 600; white-space: nowrap; }
-td.wide { min-width: 320px; color: var(--soft); }
+tr.first td { border-bottom: none; padding-bottom: 0; }
+td.wide { color: var(--soft); padding: 0 0 10px 18px; font-size: 13.5px; }
+td.wide span { display: inline-block; max-width: 110ch; }
 .tall th { position: sticky; top: 0; background: #fff; }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 8px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; font-size: 14px; margin: 12px 0; }
 dt { font-weight: 600; }
 dd { margin: 0; max-width: 90ch; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: 8px 32px; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); gap: 8px 32px; }
 .picture { display: grid; grid-template-columns: minmax(240px, 400px) 1fr; gap: 8px 24px; }
 .grid > *, .picture > * { min-width: 0; }
 @media (max-width: 800px) { .picture { grid-template-columns: 1fr; } main { padding: 24px 16px 64px; } }
@@ -60,7 +63,9 @@ function drawVisible() {
       continue;
     }
     const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
-    Plotly.newPlot(element, figure.data, figure.layout, {responsive: true, displaylogo: false});
+    Plotly.newPlot(element, figure.data, figure.layout, {
+      responsive: true, displaylogo: false, displayModeBar: figure.layout.height < 130 ? false : 'hover',
+      modeBarButtons: [['toImage', 'resetScale2d']]});
   }
 }
 for (const details of document.querySelectorAll('details')) details.addEventListener('toggle', drawVisible);

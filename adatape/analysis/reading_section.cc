@@ -1,5 +1,7 @@
 #include "adatape/analysis/reading_section.h"
 
+#include <set>
+
 #include "adatape/analysis/html.h"
 #include "adatape/analysis/number_text.h"
 #include "adatape/analysis/reading_figures.h"
@@ -54,12 +56,18 @@ std::string reason(const ExampleReading& reading) {
   return static_cast<int64_t>(steps) >= reading.longest ? after + ", the longest tape or the end of the bank." : after + ".";
 }
 
-void add_example(Page& page, const ModelMeasurement& measurement, const ShownExample& example) {
+// explained: the rules that stand above already.
+void add_example(Page& page, const ModelMeasurement& measurement, const ShownExample& example, std::set<std::string>& explained) {
   const bool right = example.label == example.answer;
   page.html(concat("<div class=\"example\"><h3>Test example ", example.index, ": ", escape_html(class_name(measurement, example.label)),
                    ", answered ", escape_html(class_name(measurement, example.answer)), right ? " (right)" : " (wrong)", "</h3>\n"));
   for (const ExampleReading& reading : example.readings) {
-    page.html(concat("<p class=\"soft\">", rule_of(reading), "</p>\n"));
+    const std::string rule = rule_of(reading);
+    if (explained.insert(rule).second) {
+      page.html(concat("<p class=\"soft\">", rule, "</p>\n"));
+    } else if (example.readings.size() > 1) {
+      page.html(concat("<p class=\"soft\">Reader ", reading.reader, ":</p>\n"));
+    }
     const std::optional<Figure> places = read_places(example, reading, measurement.symbol_names);
     const bool picture = places && example.image.defined();
     if (picture) page.html("<div class=\"picture\">\n");
@@ -92,7 +100,8 @@ void add_readings(Page& page, const Comparison& comparison, const ModelIndices& 
   for (size_t i = 0; i < readers.size(); ++i) {
     page.html(concat("<section class=\"reading\" data-model=\"", readers[i], "\"", i == 0 ? "" : " hidden", ">\n"));
     const ModelMeasurement& measurement = comparison.measurements[readers[i]];
-    for (const ShownExample& example : measurement.usage.shown) add_example(page, measurement, example);
+    std::set<std::string> explained;
+    for (const ShownExample& example : measurement.usage.shown) add_example(page, measurement, example, explained);
     page.html("</section>\n");
   }
 }

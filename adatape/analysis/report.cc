@@ -28,8 +28,8 @@ ModelIndices models_where(const Comparison& comparison, const std::function<bool
   return indices;
 }
 
-// Rows of the models named, with a column for their descriptions.
-void add_table(Page& page, const Comparison& comparison, const ModelIndices& indices, const std::string& description_title) {
+// Rows of the models named, each with its description underneath.
+void add_table(Page& page, const Comparison& comparison, const ModelIndices& indices) {
   std::vector<ComparedModel> models;
   for (const size_t index : indices) models.push_back(comparison.models[index]);
   const Table table = table_of(models);
@@ -38,9 +38,10 @@ void add_table(Page& page, const Comparison& comparison, const ModelIndices& ind
     html += concat("<th", column.number ? " class=\"number\"" : "", " title=\"", escape_html(column.meaning), "\">",
                    escape_html(column.title), "</th>");
   }
-  html += concat("<th>", escape_html(description_title), "</th></tr></thead><tbody>\n");
+  html += "</tr></thead><tbody>\n";
   for (size_t r = 0; r < table.rows.size(); ++r) {
-    html += "<tr>";
+    const std::string& description = models[r].first().description;
+    html += description.empty() ? "<tr>" : "<tr class=\"first\">";
     for (size_t c = 0; c < table.columns.size(); ++c) {
       const std::string dot = c == 0 ? concat("<span class=\"dot\" style=\"background:", model_colour(indices[r]), "\"></span>") : "";
       const std::string cell = escape_html(table.rows[r][c]);
@@ -52,8 +53,11 @@ void add_table(Page& page, const Comparison& comparison, const ModelIndices& ind
                      "\">", dot, plus_minus == std::string::npos ? cell : cell.substr(0, plus_minus) + " ± " + cell.substr(plus_minus + 4),
                      "</td>");
     }
-    const std::string& description = models[r].first().description;
-    html += concat("<td class=\"wide\">", escape_html(description.empty() ? "-" : description), "</td></tr>\n");
+    html += "</tr>\n";
+    if (!description.empty()) {
+      html +=
+          concat("<tr><td class=\"wide\" colspan=\"", table.columns.size(), "\"><span>", escape_html(description), "</span></td></tr>\n");
+    }
   }
   page.html(html + "</tbody></table></div>\n");
 }
@@ -132,13 +136,13 @@ std::string report_html(const Comparison& comparison) {
   Page page("adatape: " + counted(comparison.models.size(), "model") + " compared");
   page.html(concat("<h1>What the models did</h1>\n<p class=\"soft\">", escape_html(subtitle(comparison)), "</p>\n"));
   add_problems(page, comparison);
-  if (!results.empty()) add_table(page, comparison, results, "what the run shows");
+  if (!results.empty()) add_table(page, comparison, results);
   if (!controls.empty()) {
     page.html(
         "<h3>Controls</h3>\n<p class=\"soft\">Runs that take one thing away or put another in its place, so that one can tell what the "
         "result is owed to. Each says "
         "what it would mean.</p>\n");
-    add_table(page, comparison, controls, "what it would mean");
+    add_table(page, comparison, controls);
   }
   add_meanings(page, table_of(comparison.models));
   page.html("<h2>How they learned</h2>\n");
@@ -148,10 +152,10 @@ std::string report_html(const Comparison& comparison) {
     add_curves(page, comparison, controls);
   }
   page.html("<h2>What accuracy costs</h2>\n<div class=\"grid\">\n");
-  page.figure(accuracy_against(comparison, &FinishedRun::flops, "FLOPs of an example", /*logarithmic=*/true),
+  page.figure(accuracy_against(comparison, &FinishedRun::flops, "FLOPs of an example"),
               "Test accuracy against the FLOPs of an example's forward pass. A point a seed; circles: adaptive, squares: baselines, hollow "
               "diamonds: controls.");
-  page.figure(accuracy_against(comparison, &FinishedRun::tokens, "tokens of an example", /*logarithmic=*/false),
+  page.figure(accuracy_against(comparison, &FinishedRun::tokens, "tokens of an example"),
               "Test accuracy against the tokens of an example in the longest block.");
   page.html("</div>\n");
   if (!readers.empty()) {

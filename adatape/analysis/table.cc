@@ -21,7 +21,7 @@ std::vector<double> over_seeds(const ComparedModel& model, double FinishedRun::*
 std::string accuracy_text(const ComparedModel& model) {
   const std::vector<double> values = over_seeds(model, &FinishedRun::accuracy);
   if (values.size() == 1) return percent_text(values.front());
-  return concat(percent_text(mean_of(values)), ", worst ", percent_text(*std::min_element(values.begin(), values.end())));
+  return concat(percent_text(mean_of(values)), " (worst ", percent_text(*std::min_element(values.begin(), values.end())), ")");
 }
 
 // Mean and deviation over the examples of all seeds.
