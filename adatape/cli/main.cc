@@ -23,7 +23,7 @@ constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells have it
 const std::vector<Command> kCommands = {
     {"train", "train a model from a configuration into a run folder; go on with a stopped run", declare_train},
     {"evaluate", "accuracy, tokens, cost and speed of a run or model folder on held-out data", declare_evaluate},
-    // {"compare", "a table and a page that set several runs side by side", declare_compare},
+    {"compare", "a table and a page that set several runs side by side", declare_compare},
     {"forward", "run a model on the tensors of a file and write every intermediate", declare_forward},
     {"import", "turn published weights into a model folder", declare_import},
     {"verify", "run golden cases: models with answers computed elsewhere", declare_verify},
@@ -39,6 +39,7 @@ constexpr const char* kExamples =
     "  adatape list models                                    what there is\n"
     "  adatape train configs/parity/adatape.toml              train, evaluate, write runs/adatape/\n"
     "  adatape evaluate runs/adatape --set model.readers.0.threshold=3\n"
+    "  adatape compare runs/*/ --output comparison            a table, and comparison/report.html\n"
     "\n"
     "`adatape COMMAND --help` tells more. Errors are one line on stderr and exit status 2; Ctrl-C saves and gives 130.";
 

@@ -1,0 +1,303 @@
+#include "adatape/analysis/figures.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <map>
+
+#include "adatape/analysis/html.h"
+#include "adatape/analysis/number_text.h"
+#include "adatape/core/check.h"
+#include "adatape/core/progress.h"
+
+namespace adatape {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr size_t kCurvePoints = 200;  // of a run; more cannot be told apart
+constexpr size_t kVisibleAtOnce = 8;  // models; the others wait in the legend
+
+std::string shown_name(const Comparison& comparison, size_t model) { return escape_html(comparison.models[model].name); }
+
+// The share that guessing gets, where all models answer with the same number of classes; 0 otherwise.
+double chance_of(const Comparison& comparison, const ModelIndices& models) {
+  size_t classes = 0;
+  for (const size_t model : models) {
+    const size_t own = model < comparison.measurements.size() ? comparison.measurements[model].class_names.size() : 0;
+    if (own == 0 || (classes != 0 && own != classes)) return 0;
+    classes = own;
+  }
+  return classes == 0 ? 0 : 1.0 / static_cast<double>(classes);
+}
+
+ordered_json curve_trace(const std::vector<CurvePoint>& all, CurveAxis axis, bool markers) {
+  const std::vector<CurvePoint> points = thinned(all, kCurvePoints);
+  ordered_json x = ordered_json::array(), y = ordered_json::array(), symbols = ordered_json::array(), sizes = ordered_json::array(),
+               text = ordered_json::array();
+  const auto add = [&](ordered_json to_x, ordered_json to_y, const std::string& symbol, int size, const std::string& note) {
+    x.push_back(std::move(to_x));
+    y.push_back(std::move(to_y));
+    symbols.push_back(symbol);
+    sizes.push_back(size);
+    text.push_back(note);
+  };
+  for (size_t i = 0; i < points.size(); ++i) {
+    const CurvePoint& point = points[i];
+    const bool abandoned = i + 1 < points.size() && points[i + 1].draw != point.draw;
+    const std::string note = concat("draw ", point.draw + 1, abandoned ? ", abandoned here" : "");
+    const ordered_json place = axis == CurveAxis::kSteps ? ordered_json(point.step) : short_number(point.seconds);
+    add(place, short_number(point.value), abandoned ? "x" : "circle", abandoned ? 10 : 5, note);
+    if (abandoned) add(nullptr, nullptr, "circle", 5, "");
+  }
+  ordered_json trace = {{"type", "scatter"}, {"mode", markers ? "lines+markers" : "lines"}, {"x", x}, {"y", y}, {"text", text}};
+  if (markers) trace["marker"] = {{"symbol", symbols}, {"size", sizes}};
+  return trace;
+}
+
+Figure curves(const Comparison& comparison, const ModelIndices& models, CurveAxis axis, std::vector<CurvePoint> Curves::*values,
+              bool markers, Figure figure, const std::string& y_format) {
+  const std::string x_name = axis == CurveAxis::kSteps ? "step" : "second";
+  ordered_json& data = figure["data"] = ordered_json::array();
+  for (size_t place = 0; place < models.size(); ++place) {
+    const size_t index = models[place];
+    bool named = false;
+    for (const SeedRuns& seed : comparison.models[index].seeds) {
+      for (const FinishedRun* run : seed.tried) {
+        const bool chosen = run == seed.chosen;
+        ordered_json trace = curve_trace(comparison.curves_of(*run).*values, axis, markers);
+        const bool in_legend = chosen && !named;
+        named = named || in_legend;
+        trace["name"] = shown_name(comparison, index);
+        trace["legendgroup"] = concat("model ", index);
+        trace["showlegend"] = in_legend;
+        trace["opacity"] = chosen ? 1.0 : 0.35;
+        trace["line"] = {{"color", model_colour(index)}, {"width", chosen ? 2 : 1}};
+        if (place >= kVisibleAtOnce) trace["visible"] = "legendonly";
+        trace["hovertemplate"] = concat("%{y:", y_format, "} at ", x_name, " %{x}<br>seed ", run->seed, ", learning rate ",
+                                        number_text("%g", run->learning_rate), chosen ? "" : " (not chosen)", "<br>%{text}<extra>",
+                                        shown_name(comparison, index), "</extra>");
+        data.push_back(std::move(trace));
+      }
+    }
+  }
+  return figure;
+}
+
+}  // namespace
+
+ordered_json short_number(double value) {
+  if (!std::isfinite(value)) return nullptr;
+  return std::strtod(number_text("%.5g", value).c_str(), nullptr);
+}
+
+ordered_json base_layout(const std::string& x_title, const std::string& y_title, int height) {
+  const ordered_json axis = {{"gridcolor", "#eceff3"}, {"linecolor", "#c5ccd6"}, {"zeroline", false},     {"automargin", true},
+                             {"ticks", "outside"},     {"ticklen", 4},           {"tickcolor", "#c5ccd6"}};
+  ordered_json x = axis, y = axis;
+  x["title"] = {{"text", x_title}, {"standoff", 8}};
+  y["title"] = {{"text", y_title}, {"standoff", 8}};
+  return {{"height", height},
+          {"margin", {{"l", 56}, {"r", 16}, {"t", 16}, {"b", 48}}},
+          {"font",
+           {{"family", "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"}, {"size", 12}, {"color", "#39424e"}}},
+          {"modebar", {{"bgcolor", "rgba(255,255,255,0.7)"}, {"color", "#aab2bd"}, {"activecolor", "#39424e"}}},
+          {"paper_bgcolor", "rgba(0,0,0,0)"},
+          {"plot_bgcolor", "rgba(0,0,0,0)"},
+          {"hoverlabel", {{"bgcolor", "#ffffff"}, {"bordercolor", "#c5ccd6"}, {"font", {{"color", "#1d232b"}}}}},
+          {"legend", {{"orientation", "h"}, {"x", 0}, {"y", 1.02}, {"yanchor", "bottom"}}},
+          {"xaxis", x},
+          {"yaxis", y}};
+}
+
+std::string model_colour(size_t model) {
+  constexpr std::array<const char*, 10> kColours = {"#2563eb", "#e8590c", "#2f9e44", "#9c36b5", "#d6336c",
+                                                    "#0c8599", "#b08900", "#5f3dc4", "#6b7684", "#e03131"};
+  return kColours[model % kColours.size()];
+}
+
+Figure accuracy_curves(const Comparison& comparison, const ModelIndices& models, CurveAxis axis) {
+  Figure figure = {{"data", {}},
+                   {"layout", base_layout(axis == CurveAxis::kSteps ? "training steps, all draws" : "training seconds, all draws",
+                                          "validation accuracy", 360)}};
+  figure["layout"]["yaxis"]["tickformat"] = ".3~%";
+  if (const double chance = chance_of(comparison, models); chance > 0) {
+    figure["layout"]["shapes"].push_back({{"type", "line"},
+                                          {"xref", "paper"},
+                                          {"x0", 0},
+                                          {"x1", 1},
+                                          {"y0", chance},
+                                          {"y1", chance},
+                                          {"line", {{"color", "#8c96a3"}, {"width", 1}, {"dash", "dot"}}}});
+    figure["layout"]["annotations"].push_back({{"xref", "paper"},
+                                               {"x", 1},
+                                               {"xanchor", "right"},
+                                               {"y", chance},
+                                               {"yanchor", "top"},
+                                               {"text", "guessing"},
+                                               {"showarrow", false},
+                                               {"font", {{"size", 11}, {"color", "#8c96a3"}}}});
+  }
+  return curves(comparison, models, axis, &Curves::validation_accuracy, /*markers=*/true, std::move(figure), ".2%");
+}
+
+Figure loss_curves(const Comparison& comparison, const ModelIndices& models) {
+  Figure figure = {{"data", {}}, {"layout", base_layout("training steps, all draws", "training loss", 360)}};
+  return curves(comparison, models, CurveAxis::kSteps, &Curves::training_loss, /*markers=*/false, std::move(figure), ".4g");
+}
+
+Figure tape_histogram(const Comparison& comparison, const ModelIndices& models) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("tape tokens of an example", "share of test examples", 340)}};
+  figure["layout"]["barmode"] = "group";
+  figure["layout"]["yaxis"]["tickformat"] = ".3~%";
+  figure["layout"]["yaxis"]["rangemode"] = "tozero";
+  int64_t shortest = INT64_MAX, longest = 0;
+  for (const size_t index : models) {
+    const TapeUsage& usage = comparison.measurements[index].usage;
+    if (usage.lengths.empty()) continue;
+    std::map<int64_t, int64_t> counts;
+    for (const double length : usage.lengths) ++counts[std::llround(length)];
+    ordered_json x = ordered_json::array(), y = ordered_json::array();
+    for (const auto& [length, count] : counts) {
+      x.push_back(length);
+      y.push_back(short_number(static_cast<double>(count) / static_cast<double>(usage.lengths.size())));
+      shortest = std::min(shortest, length);
+      longest = std::max(longest, length);
+    }
+    ordered_json trace = {
+        {"type", "bar"},
+        {"x", x},
+        {"y", y},
+        {"name", shown_name(comparison, index)},
+        {"marker", {{"color", model_colour(index)}}},
+        {"hovertemplate", "%{y:.2%} of the examples read %{x} tape tokens<extra>" + shown_name(comparison, index) + "</extra>"}};
+    if (figure["data"].size() >= kVisibleAtOnce) trace["visible"] = "legendonly";
+    figure["data"].push_back(std::move(trace));
+  }
+  if (longest > 0 && longest - shortest <= 24) {
+    // Whole numbers on the axis, and room beside a single bar.
+    figure["layout"]["xaxis"]["dtick"] = 1;
+    figure["layout"]["xaxis"]["range"] = {std::min<double>(static_cast<double>(shortest), static_cast<double>(longest) - 4) - 0.6,
+                                          static_cast<double>(longest) + 1.6};
+  }
+  figure["layout"]["showlegend"] = true;
+  return figure;
+}
+
+Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& models) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "tape tokens, mean and standard deviation", 340)}};
+  for (const size_t index : models) {
+    const ModelMeasurement& measurement = comparison.measurements[index];
+    const TapeUsage& usage = measurement.usage;
+    if (usage.lengths.empty()) continue;
+    struct Moments {
+      double count = 0, sum = 0, squares = 0;
+    };
+    std::map<double, Moments> groups;
+    for (size_t i = 0; i < usage.lengths.size(); ++i) {
+      Moments& group = groups[usage.covariates[i]];
+      ++group.count;
+      group.sum += usage.lengths[i];
+      group.squares += usage.lengths[i] * usage.lengths[i];
+    }
+    const bool classes = measurement.covariate_name == "class";
+    ordered_json x = ordered_json::array(), y = ordered_json::array(), deviations = ordered_json::array(), text = ordered_json::array();
+    for (const auto& [covariate, group] : groups) {
+      const double mean = group.sum / group.count;
+      const auto class_index = static_cast<size_t>(std::max(0.0, covariate));
+      if (classes && class_index < measurement.class_names.size()) {
+        x.push_back(escape_html(measurement.class_names[class_index]));
+      } else {
+        x.push_back(short_number(covariate));
+      }
+      y.push_back(short_number(mean));
+      deviations.push_back(short_number(std::sqrt(std::max(0.0, group.squares / group.count - mean * mean))));
+      text.push_back(concat(group.count, group.count == 1 ? " example" : " examples"));
+    }
+    ordered_json trace = {
+        {"type", "scatter"},
+        {"mode", classes ? "markers" : "lines+markers"},
+        {"x", x},
+        {"y", y},
+        {"text", text},
+        {"name", shown_name(comparison, index)},
+        {"error_y", {{"type", "data"}, {"array", deviations}, {"thickness", 1}, {"width", 3}, {"color", model_colour(index)}}},
+        {"line", {{"color", model_colour(index)}, {"width", 2}}},
+        {"marker", {{"color", model_colour(index)}, {"size", 7}}},
+        {"hovertemplate", "%{y:.2f} tape tokens, " + escape_html(measurement.covariate_name) + " %{x}, %{text}<extra>" +
+                              shown_name(comparison, index) + "</extra>"}};
+    if (figure["data"].size() >= kVisibleAtOnce) trace["visible"] = "legendonly";
+    figure["data"].push_back(std::move(trace));
+    figure["layout"]["xaxis"]["title"]["text"] = escape_html(measurement.covariate_name);
+  }
+  figure["layout"]["yaxis"]["rangemode"] = "tozero";
+  figure["layout"]["showlegend"] = true;
+  return figure;
+}
+
+Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout(title, "test accuracy", 340)}};
+  figure["layout"]["yaxis"]["tickformat"] = ".4~%";
+  figure["layout"]["showlegend"] = true;
+  figure["layout"]["xaxis"]["exponentformat"] = "SI";
+  double least = std::numeric_limits<double>::infinity(), most = 0;
+  for (const FinishedRun& run : comparison.runs) {
+    least = std::min(least, run.*cost);
+    most = std::max(most, run.*cost);
+  }
+  if (least > 0 && most > 20 * least) {
+    figure["layout"]["xaxis"]["type"] = "log";
+  } else {
+    figure["layout"]["xaxis"]["rangemode"] = "tozero";
+  }
+  for (size_t index = 0; index < comparison.models.size(); ++index) {
+    const ComparedModel& model = comparison.models[index];
+    ordered_json x = ordered_json::array(), y = ordered_json::array(), text = ordered_json::array();
+    for (const SeedRuns& seed : model.seeds) {
+      x.push_back(short_number(seed.chosen->*cost));
+      y.push_back(short_number(seed.chosen->accuracy));
+      text.push_back(concat("seed ", seed.chosen->seed));
+    }
+    const char* symbol = model.role == Role::kAdaptive ? "circle" : model.role == Role::kBaseline ? "square" : "diamond-open";
+    figure["data"].push_back(
+        {{"type", "scatter"},
+         {"mode", "markers"},
+         {"x", x},
+         {"y", y},
+         {"text", text},
+         {"name", shown_name(comparison, index)},
+         {"marker", {{"color", model_colour(index)}, {"size", 11}, {"symbol", symbol}, {"opacity", 0.85}}},
+         {"hovertemplate", "%{y:.2%}, " + title + " %{x:.4s}, %{text}<extra>" + shown_name(comparison, index) + "</extra>"}});
+  }
+  return figure;
+}
+
+Figure cost_bars(const std::vector<PartCost>& parts) {
+  Figure figure = {{"data", ordered_json::array()},
+                   {"layout", base_layout("FLOPs of an example", "", 70 + 22 * static_cast<int>(std::max<size_t>(1, parts.size())))}};
+  ordered_json names = ordered_json::array(), flops = ordered_json::array(), text = ordered_json::array();
+  double total = 0;
+  for (const PartCost& part : parts) total += part.flops;
+  for (const PartCost& part : parts) {
+    names.push_back(escape_html(part.part));
+    flops.push_back(short_number(part.flops));
+    text.push_back(concat(format_count(part.flops), number_text("  (%.1f %%)", total > 0 ? 100 * part.flops / total : 0)));
+  }
+  figure["data"].push_back({{"type", "bar"},
+                            {"orientation", "h"},
+                            {"y", names},
+                            {"x", flops},
+                            {"text", text},
+                            {"textposition", "auto"},
+                            {"cliponaxis", false},
+                            {"marker", {{"color", "#7ba4f4"}}},
+                            {"hovertemplate", "%{y}: %{text}<extra></extra>"}});
+  figure["layout"]["yaxis"]["autorange"] = "reversed";
+  figure["layout"]["yaxis"]["ticks"] = "";
+  figure["layout"]["xaxis"]["exponentformat"] = "SI";
+  return figure;
+}
+
+}  // namespace adatape

@@ -1,0 +1,42 @@
+// Figures of a comparison as plotly.js takes them: {"data": [...], "layout": {...}}.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "adatape/analysis/comparison.h"
+
+namespace adatape {
+
+using Figure = nlohmann::ordered_json;
+using ModelIndices = std::vector<size_t>;  // into Comparison::models
+
+// Four digits after the leading one: enough for a picture, short in a file. null where it is not finite.
+nlohmann::ordered_json short_number(double value);
+
+// Layout that all figures share: system fonts, thin grid, titles of both axes.
+nlohmann::ordered_json base_layout(const std::string& x_title, const std::string& y_title, int height);
+
+// A colour of its own for each model, the same in all figures.
+std::string model_colour(size_t model);
+
+enum class CurveAxis { kSteps, kSeconds };
+
+// A line a run and draw, broken where the weights were drawn anew (a cross ends the abandoned draw). Runs that were not chosen are pale.
+Figure accuracy_curves(const Comparison& comparison, const ModelIndices& models, CurveAxis axis);
+Figure loss_curves(const Comparison& comparison, const ModelIndices& models);
+
+// Share of the examples by tape length; empty data where no model has readers. So has tape_by_covariate: mean and standard deviation of the
+// length against the task's covariate.
+Figure tape_histogram(const Comparison& comparison, const ModelIndices& models);
+Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& models);
+
+// A point a model and seed. cost: &FinishedRun::tokens or &FinishedRun::flops, title what it is. The axis is logarithmic where the costs
+// span more than a factor of 20.
+Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title);
+
+// A bar a part of the forward pass.
+Figure cost_bars(const std::vector<PartCost>& parts);
+
+}  // namespace adatape

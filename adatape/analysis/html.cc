@@ -1,0 +1,46 @@
+#include "adatape/analysis/html.h"
+
+#include <nlohmann/json.hpp>
+
+namespace adatape {
+
+std::string escape_html(std::string_view text) {
+  std::string escaped;
+  escaped.reserve(text.size());
+  for (const char letter : text) {
+    switch (letter) {
+      case '&':
+        escaped += "&amp;";
+        break;
+      case '<':
+        escaped += "&lt;";
+        break;
+      case '>':
+        escaped += "&gt;";
+        break;
+      case '"':
+        escaped += "&quot;";
+        break;
+      case '\'':
+        escaped += "&#39;";
+        break;
+      default:
+        escaped += letter;
+    }
+  }
+  return escaped;
+}
+
+std::string script_json(const nlohmann::ordered_json& value) {
+  std::string text;
+  for (const char letter : value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)) {
+    if (letter == '<') {
+      text += "\\u003c";
+    } else {
+      text += letter;
+    }
+  }
+  return text;
+}
+
+}  // namespace adatape

@@ -1,0 +1,196 @@
+#include "adatape/analysis/report.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <set>
+
+#include "adatape/analysis/figures.h"
+#include "adatape/analysis/html.h"
+#include "adatape/analysis/number_text.h"
+#include "adatape/analysis/page.h"
+#include "adatape/analysis/reading_section.h"
+#include "adatape/analysis/run_details.h"
+#include "adatape/core/check.h"
+#include "adatape/core/files.h"
+#include "adatape/train/version.h"
+
+namespace adatape {
+namespace {
+
+namespace fs = std::filesystem;
+
+ModelIndices models_where(const Comparison& comparison, const std::function<bool(const ComparedModel&)>& wanted) {
+  ModelIndices indices;
+  for (size_t i = 0; i < comparison.models.size(); ++i) {
+    if (wanted(comparison.models[i])) indices.push_back(i);
+  }
+  return indices;
+}
+
+// Rows of the models named, each with its description underneath.
+void add_table(Page& page, const Comparison& comparison, const ModelIndices& indices) {
+  std::vector<ComparedModel> models;
+  for (const size_t index : indices) models.push_back(comparison.models[index]);
+  const Table table = table_of(models);
+  std::string html = "<div class=\"scroll\"><table><thead><tr>";
+  for (const Column& column : table.columns) {
+    html += concat("<th", column.number ? " class=\"number\"" : "", " title=\"", escape_html(column.meaning), "\">",
+                   escape_html(column.title), "</th>");
+  }
+  html += "</tr></thead><tbody>\n";
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    const std::string& description = models[r].first().description;
+    html += description.empty() ? "<tr>" : "<tr class=\"first\">";
+    for (size_t c = 0; c < table.columns.size(); ++c) {
+      const std::string dot = c == 0 ? concat("<span class=\"dot\" style=\"background:", model_colour(indices[r]), "\"></span>") : "";
+      const std::string cell = escape_html(table.rows[r][c]);
+      const size_t plus_minus = cell.find(" +- ");
+      html += concat("<td class=\"",
+                     c == 0                    ? "name"
+                     : table.columns[c].number ? "number"
+                                               : "",
+                     "\">", dot, plus_minus == std::string::npos ? cell : cell.substr(0, plus_minus) + " ± " + cell.substr(plus_minus + 4),
+                     "</td>");
+    }
+    html += "</tr>\n";
+    if (!description.empty()) {
+      html +=
+          concat("<tr><td class=\"wide\" colspan=\"", table.columns.size(), "\"><span>", escape_html(description), "</span></td></tr>\n");
+    }
+  }
+  page.html(html + "</tbody></table></div>\n");
+}
+
+void add_meanings(Page& page, const Table& table) {
+  std::string html = "<details><summary>What the columns mean</summary><dl>";
+  for (const Column& column : table.columns)
+    html += concat("<dt>", escape_html(column.title), "</dt><dd>", escape_html(column.meaning), "</dd>");
+  page.html(html + "</dl></details>\n");
+}
+
+void add_curves(Page& page, const Comparison& comparison, const ModelIndices& models) {
+  page.html("<div class=\"grid\">\n");
+  page.figure(accuracy_curves(comparison, models, CurveAxis::kSteps),
+              "Validation accuracy against steps. A line a run; a cross marks a draw of the weights that was given up, the next line "
+              "begins anew. Pale lines: learning "
+              "rates that were tried and not chosen.");
+  page.figure(accuracy_curves(comparison, models, CurveAxis::kSeconds),
+              "The same against the seconds spent in training steps, abandoned draws included.");
+  page.figure(loss_curves(comparison, models), "Training loss, auxiliary losses included, means over the steps between two points.");
+  page.html("</div>\n");
+}
+
+void add_tapes(Page& page, const Comparison& comparison, const ModelIndices& models) {
+  const auto examples = comparison.measurements[models.front()].usage.examples;
+  page.html("<h2>How much is read</h2>\n<p class=\"soft\">Measured on the first " + grouped_digits(examples) +
+            " test examples with the model of each label's first seed.</p>\n<div class=\"grid\">\n");
+  page.figure(tape_histogram(comparison, models),
+              "Tape lengths: the share of examples that read so many tape tokens, all readers of the model together.");
+  page.figure(tape_by_covariate(comparison, models),
+              "Tape length against what the example is. Bars: one standard deviation over examples.");
+  page.html("</div>\n");
+}
+
+void add_problems(Page& page, const Comparison& comparison) {
+  for (size_t i = 0; i < comparison.models.size(); ++i) {
+    const std::string& problem = comparison.measurements[i].problem;
+    if (problem.empty()) continue;
+    page.html(concat("<p class=\"note\">", escape_html(comparison.models[i].name),
+                     ": tape lengths, readings and cost by part are missing, because the model could not be run: ", escape_html(problem),
+                     "</p>\n"));
+  }
+  for (const std::string& folder : comparison.unfinished) {
+    page.html(concat("<p class=\"note\">", escape_html(folder), " is left out: it has no result.json, so it is unfinished.</p>\n"));
+  }
+}
+
+std::string subtitle(const Comparison& comparison) {
+  std::set<std::string> tasks;
+  std::set<int64_t> examples;
+  for (const FinishedRun& run : comparison.runs) {
+    tasks.insert(run.task);
+    examples.insert(run.test_examples);
+  }
+  std::string names;
+  for (const std::string& task : tasks) names += (names.empty() ? "" : ", ") + task;
+  const std::string count = examples.size() == 1 ? grouped_digits(*examples.begin())
+                                                 : concat(grouped_digits(*examples.begin()), " to ", grouped_digits(*examples.rbegin()));
+  return concat(names, " · ", counted(comparison.models.size(), "model"), ", ", counted(comparison.runs.size(), "run"), " · accuracy on ",
+                count, " test examples that neither stopped nor chose a run");
+}
+
+}  // namespace
+
+std::string report_html(const Comparison& comparison) {
+  ADATAPE_CHECK(comparison.measurements.size() == comparison.models.size(), "report", "expected a measurement of each of ",
+                comparison.models.size(), " models, got ", comparison.measurements.size(), "; call measure() first");
+  const ModelIndices all = models_where(comparison, [](const ComparedModel&) { return true; });
+  const ModelIndices results = models_where(comparison, [](const ComparedModel& model) { return model.role != Role::kControl; });
+  const ModelIndices controls = models_where(comparison, [](const ComparedModel& model) { return model.role == Role::kControl; });
+  ModelIndices readers;
+  for (const size_t index : all) {
+    if (comparison.measurements[index].usage.has_readers) readers.push_back(index);
+  }
+
+  Page page("adatape: " + counted(comparison.models.size(), "model") + " compared");
+  page.html(concat("<h1>What the models did</h1>\n<p class=\"soft\">", escape_html(subtitle(comparison)), "</p>\n"));
+  add_problems(page, comparison);
+  if (!results.empty()) add_table(page, comparison, results);
+  if (!controls.empty()) {
+    page.html(
+        "<h3>Controls</h3>\n<p class=\"soft\">Runs that take one thing away or put another in its place, so that one can tell what the "
+        "result is owed to. Each says "
+        "what it would mean.</p>\n");
+    add_table(page, comparison, controls);
+  }
+  add_meanings(page, table_of(comparison.models));
+  page.html("<h2>How they learned</h2>\n");
+  if (!results.empty()) add_curves(page, comparison, results);
+  if (!controls.empty()) {
+    if (!results.empty()) page.html("<h3>Controls</h3>\n");
+    add_curves(page, comparison, controls);
+  }
+  page.html("<h2>What accuracy costs</h2>\n<div class=\"grid\">\n");
+  page.figure(accuracy_against(comparison, &FinishedRun::flops, "FLOPs of an example"),
+              "Test accuracy against the FLOPs of an example's forward pass. A point a seed; circles: adaptive, squares: baselines, hollow "
+              "diamonds: controls.");
+  page.figure(accuracy_against(comparison, &FinishedRun::tokens, "tokens of an example"),
+              "Test accuracy against the tokens of an example in the longest block.");
+  page.html("</div>\n");
+  if (!readers.empty()) {
+    add_tapes(page, comparison, readers);
+    add_readings(page, comparison, readers);
+  }
+  add_draws(page, comparison);
+  add_run_details(page, comparison);
+  page.html(concat("<p class=\"soft\">Made by <code>", escape_html(comparison.command), "</code>, adatape ", escape_html(kVersion),
+                   ". The same rows as data: results.json.</p>\n"));
+  return page.document();
+}
+
+std::vector<std::string> plotly_candidates() {
+  std::vector<std::string> candidates;
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  if (!error) candidates.push_back((program.parent_path() / "plotly.min.js").string());
+  candidates.emplace_back(ADATAPE_PLOTLY_JS);
+  return candidates;
+}
+
+void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly) {
+  const auto found = std::find_if(plotly.begin(), plotly.end(), [](const std::string& path) { return fs::exists(path); });
+  std::string looked_for;
+  for (const std::string& path : plotly) looked_for += (looked_for.empty() ? "" : " or ") + path;
+  ADATAPE_CHECK(found != plotly.end(), "report", "expected plotly.js as ", looked_for, ", found none; `make setup` brings it");
+  const std::string script = read_file(*found), html = report_html(comparison);
+  make_directories(folder);
+  const fs::path root(folder);
+  write_file_atomically(
+      (root / "results.json").string(),
+      results_json(comparison.models, comparison.command).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomically((root / "plotly.min.js").string(), script);
+  write_file_atomically((root / "report.html").string(), html);
+}
+
+}  // namespace adatape

@@ -1,0 +1,21 @@
+// The report: a page that opens offline, with the table, the curves, the tapes and what single examples read.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "adatape/analysis/comparison.h"
+
+namespace adatape {
+
+// The page of a comparison whose models have been measured (comparison.h). It loads plotly.min.js from its own folder and nothing else.
+std::string report_html(const Comparison& comparison);
+
+// Where plotly.min.js is looked for: beside the program, then in the source tree that it was built from.
+std::vector<std::string> plotly_candidates();
+
+// Writes results.json, plotly.min.js (a copy of the first candidate that exists) and report.html into a folder, which is made if need be;
+// its other files stay. Error when no candidate exists, before anything is written, or when a file cannot be written.
+void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly = plotly_candidates());
+
+}  // namespace adatape

@@ -1,0 +1,119 @@
+#include "adatape/analysis/tape_usage.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "adatape/core/check.h"
+#include "adatape/models/adatape.h"
+
+namespace adatape {
+namespace {
+
+std::vector<double> numbers_of(const at::Tensor& tensor) {
+  const at::Tensor values = tensor.to(at::kCPU, at::kDouble).contiguous();
+  return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
+}
+
+// The rows of an example's bank.
+int64_t bank_rows_of(const TapeBankConfig& bank, const InputSpec& spec, int64_t symbols) {
+  if (bank.kind == "learnable") return bank.rows;
+  if (spec.kind == InputSpec::Kind::kSymbols) return symbols;
+  const int64_t height = bank.resolution > 0 ? bank.resolution : spec.height, width = bank.resolution > 0 ? bank.resolution : spec.width;
+  return (height / bank.patch) * (width / bank.patch);
+}
+
+ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaTapeConfig& config, const InputSpec& spec, int64_t symbols) {
+  const TapeReaderConfig& reader = config.readers.at(static_cast<size_t>(reading.reader));
+  const auto bank =
+      std::find_if(config.banks.begin(), config.banks.end(), [&](const TapeBankConfig& one) { return one.name == reader.bank; });
+  ADATAPE_CHECK(bank != config.banks.end(), "tape usage", "expected a bank called ", reader.bank);
+  ExampleReading result;
+  result.reader = reading.reader;
+  result.before_block = reading.before_block;
+  result.bank = bank->name;
+  result.learnable = bank->kind == "learnable";
+  result.bank_rows = bank_rows_of(*bank, spec, symbols);
+  result.patch = bank->patch;
+  result.resolution = bank->resolution;
+  const int64_t rows = *reader.rows_per_step, by_bank = (result.bank_rows + rows - 1) / rows;
+  result.longest = reader.max_tape_tokens && reader.selection != "all" ? std::min(*reader.max_tape_tokens, by_bank) : by_bank;
+  if (reader.halting == "threshold" && reader.selection != "all") {
+    result.threshold = reader.max_tape_tokens ? reader.threshold : reader.threshold * static_cast<double>(by_bank);
+  }
+  const auto steps = reading.lengths[b].item<int64_t>();
+  const int64_t width = reading.indices.size(2);
+  const at::Tensor indices = reading.indices[b].to(at::kCPU).contiguous();
+  const std::vector<double> weights = numbers_of(reading.weights[b]), halting = numbers_of(reading.halting[b]);
+  for (int64_t t = 0; t < steps; ++t) {
+    ReadingStep step;
+    step.halting = halting[static_cast<size_t>(t)];
+    for (int64_t k = 0; k < width; ++k) {
+      const int64_t row = indices.const_data_ptr<int64_t>()[t * width + k];
+      if (row < 0) continue;
+      step.rows.push_back(row);
+      step.weights.push_back(weights[static_cast<size_t>(t * width + k)]);
+    }
+    result.steps.push_back(std::move(step));
+  }
+  return result;
+}
+
+ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
+                           const AdaTapeConfig& config, const InputSpec& spec) {
+  ShownExample example;
+  example.index = first + b;
+  example.label = batch.labels[b].item<int64_t>();
+  example.answer = output.logits[b].argmax().item<int64_t>();
+  example.covariate = covariate;
+  if (batch.images.defined()) {
+    example.image = batch.images[b].to(at::kCPU).contiguous();
+  } else {
+    const at::Tensor symbols =
+        batch.symbols.slice(0, batch.offsets[static_cast<size_t>(b)], batch.offsets[static_cast<size_t>(b) + 1]).to(at::kCPU).contiguous();
+    example.symbols.assign(symbols.const_data_ptr<int64_t>(), symbols.const_data_ptr<int64_t>() + symbols.numel());
+  }
+  for (const TapeReading& reading : output.readings) {
+    example.readings.push_back(example_reading(reading, b, config, spec, static_cast<int64_t>(example.symbols.size())));
+  }
+  return example;
+}
+
+}  // namespace
+
+TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,
+                             const std::function<void()>& progress) {
+  const at::NoGradGuard no_grad;
+  const auto* config = dynamic_cast<const AdaTapeConfig*>(run.config.model.get());
+  TapeUsage usage;
+  usage.has_readers = config != nullptr && !config->readers.empty();
+  usage.examples = std::min(usage.has_readers ? examples : std::min(examples, kCostExamples), run.task->held_out_size(Split::kTest));
+  const InputSpec spec = run.task->input_spec();
+  const int64_t batch_size = std::min<int64_t>(run.config.evaluation.batch_size, 500);
+  CostBreakdown cost;
+  bool wrong_shown = false;
+  for (int64_t first = 0; first < usage.examples; first += batch_size) {
+    if (progress) progress();
+    const Batch host = run.task->held_out_batch(Split::kTest, first, std::min(batch_size, usage.examples - first));
+    const Batch batch = host.to(device);
+    const ModelOutput output = run.model->forward(batch, {.record = true});
+    cost.add(output, batch.size());
+    if (!usage.has_readers) continue;
+    at::Tensor lengths = output.readings.front().lengths;
+    for (size_t r = 1; r < output.readings.size(); ++r) lengths = lengths + output.readings[r].lengths;
+    const std::vector<double> of_batch = numbers_of(lengths), covariates = numbers_of(run.task->example_covariate(host));
+    const std::vector<double> correct = numbers_of(run.task->example_correct(output.logits, batch));
+    usage.lengths.insert(usage.lengths.end(), of_batch.begin(), of_batch.end());
+    usage.covariates.insert(usage.covariates.end(), covariates.begin(), covariates.end());
+    for (int64_t b = 0; b < batch.size(); ++b) {
+      const bool wrong = correct[static_cast<size_t>(b)] == 0;
+      if (first + b >= shown && (wrong_shown || !wrong || shown == 0)) continue;
+      wrong_shown = wrong_shown || wrong;
+      usage.shown.push_back(shown_example(output, batch, b, first, covariates[static_cast<size_t>(b)], *config, spec));
+    }
+  }
+  usage.cost = cost.parts();
+  return usage;
+}
+
+}  // namespace adatape

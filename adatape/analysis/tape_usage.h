@@ -1,0 +1,59 @@
+// What a model does on held-out examples: how long their tapes are, what is read in which order, what it costs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adatape/analysis/cost.h"
+#include "adatape/train/run_folder.h"
+
+namespace adatape {
+
+// One step of a reading: one tape token.
+struct ReadingStep {
+  std::vector<int64_t> rows;    // rows of the bank, the largest weight first
+  std::vector<double> weights;  // of these rows, their sum is 1
+  double halting = 0;           // sum of the largest weights of this step and those before it
+};
+
+// One reader on one example.
+struct ExampleReading {
+  int64_t reader = 0, before_block = 0, bank_rows = 0;
+  std::string bank;
+  bool learnable = false;             // rows are learned vectors, not places of the input
+  int64_t patch = 0, resolution = 0;  // bank of an image: side of a patch, and of the picture it is cut from (0: the image as it is)
+  std::optional<double> threshold;    // none: this reader does not halt by a threshold
+  int64_t longest = 0;                // T
+  std::vector<ReadingStep> steps;
+};
+
+struct ShownExample {
+  int64_t index = 0;             // in the test split
+  std::vector<int64_t> symbols;  // of a sequence
+  at::Tensor image;              // float32 [C, H, W] in [-1, 1]; undefined for sequences
+  int64_t label = 0, answer = 0;
+  double covariate = 0;
+  std::vector<ExampleReading> readings;
+};
+
+struct TapeUsage {
+  int64_t examples = 0;
+  bool has_readers = false;
+  std::vector<double> lengths;     // tape tokens of each example, all readers; empty without readers
+  std::vector<double> covariates;  // Task::example_covariate of each example
+  std::vector<ShownExample> shown;
+  std::vector<PartCost> cost;
+};
+
+// Runs the model on the first `examples` test examples. Kept for showing: the first `shown` ones, and the first that the model gets wrong
+// if there is one among the rest (only for models with readers). Models without readers take at most kCostExamples, for the cost alone.
+// progress is called between batches and may throw.
+inline constexpr int64_t kCostExamples = 500;
+TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,
+                             const std::function<void()>& progress = {});
+
+}  // namespace adatape

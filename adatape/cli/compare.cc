@@ -1,0 +1,98 @@
+// adatape compare RUN... --output DIR: a table, results.json and a page that set runs side by side.
+#include <ATen/Parallel.h>
+
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "adatape/analysis/report.h"
+#include "adatape/cli/command.h"
+#include "adatape/core/check.h"
+#include "adatape/core/device.h"
+#include "adatape/core/files.h"
+#include "adatape/core/progress.h"
+#include "adatape/core/signals.h"
+
+namespace adatape::cli {
+namespace {
+
+constexpr int64_t kShownExamples = 3;
+
+constexpr const char* kMore =
+    "Writes into DIR, which may hold other files (the runs themselves, say):\n"
+    "  report.html    opens offline in a browser: table, learning curves, tape lengths, what single examples read, every draw\n"
+    "  results.json   {\"runs\": [a row for each model and seed]}, each row the result.json of its run\n"
+    "  plotly.min.js  draws the plots of report.html and must stay beside it\n"
+    "\n"
+    "Runs with the same label and the same configuration but for seed and learning rate are one row of the table. Of several learning "
+    "rates\n"
+    "the run with the best validation accuracy is shown, for each seed, and the table says so; several seeds give mean and worst accuracy\n"
+    "and median times. AdaTape comes first, then baselines, then controls (labels that begin with control_).\n"
+    "\n"
+    "A run without result.json (unfinished, or an imported model) is named on stderr and left out. A folder that is no run is an error, "
+    "and\n"
+    "then nothing is written.\n"
+    "\n"
+    "Examples:\n"
+    "  adatape compare runs/adatape runs/transformer --output runs/comparison\n"
+    "  adatape compare runs/parity/*/ --output runs/parity        then open runs/parity/report.html\n"
+    "  adatape compare runs/*/ --output comparison --json > rows.json";
+
+struct Arguments {
+  std::vector<std::string> runs;
+  std::string output, device = "auto";
+  int64_t examples = 2000;
+  int threads = 0;
+  bool json = false;
+};
+
+int compare(const Arguments& arguments) {
+  install_stop_handlers();
+  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
+  const c10::Device device = parse_device(arguments.device);
+  Comparison comparison = read_comparison(arguments.runs, command_line());
+  for (const std::string& folder : comparison.unfinished) {
+    std::cerr << "adatape: " << folder
+              << " is left out: it has no result.json, so it is unfinished; go on with it by `adatape train --output " << folder
+              << " --resume`" << std::endl;
+  }
+  Progress progress("reading tapes", static_cast<int64_t>(comparison.models.size()), "models", /*quiet=*/arguments.json);
+  measure(comparison, device, arguments.examples, kShownExamples, [&](size_t done) {
+    if (stop_requested()) throw Interrupted("comparison stopped; nothing was written");
+    progress.update(static_cast<int64_t>(done));
+  });
+  progress.finish();
+  for (size_t i = 0; i < comparison.models.size(); ++i) {
+    const std::string& problem = comparison.measurements[i].problem;
+    if (!problem.empty())
+      std::cerr << "adatape: the report has no tape lengths of " << comparison.models[i].name << ": " << problem << std::endl;
+  }
+  write_report(comparison, arguments.output);
+  if (arguments.json) {
+    std::cout << results_json(comparison.models, comparison.command).dump(2) << "\n";
+  } else {
+    std::cout << table_text(table_of(comparison.models)) << "\nreport   " << arguments.output << "/report.html\nresults  "
+              << arguments.output << "/results.json\n";
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_compare(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.footer(kMore);
+  app.add_option("RUN", arguments->runs, "run folders that adatape train wrote")->required()->type_name("");
+  app.add_option("--output,-o", arguments->output, "folder for report.html, results.json and plotly.min.js; made if need be")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--examples", arguments->examples, "test examples that tape lengths and cost by part are measured on")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
+  app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  app.add_flag("--json", arguments->json, "results.json on stdout in the place of the table, no progress");
+  return [arguments] { return compare(*arguments); };
+}
+
+}  // namespace adatape::cli
