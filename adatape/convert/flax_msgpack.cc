@@ -1,7 +1,9 @@
 #include "adatape/convert/flax_msgpack.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
@@ -18,8 +20,8 @@ struct DtypeName {
   const char* name;
   at::ScalarType type;
 };
-constexpr DtypeName kDtypes[] = {{"float32", at::kFloat}, {"float64", at::kDouble}, {"float16", at::kHalf},  {"bfloat16", at::kBFloat16},
-                                 {"int64", at::kLong},    {"int32", at::kInt},      {"int16", at::kShort}, {"int8", at::kChar},
+constexpr DtypeName kDtypes[] = {{"float32", at::kFloat}, {"float64", at::kDouble}, {"float16", at::kHalf}, {"bfloat16", at::kBFloat16},
+                                 {"int64", at::kLong},    {"int32", at::kInt},      {"int16", at::kShort},  {"int8", at::kChar},
                                  {"uint8", at::kByte},    {"bool", at::kBool}};
 
 // Says no to nesting that would overflow the stack of the recursive parser, before that parser runs.
@@ -43,6 +45,17 @@ class DepthGuard : public Json::json_sax_t {
   static constexpr int kDeepest = 64;
   int depth_ = 0;
 };
+
+// How many numbers a shape holds; nothing where the product overflows, sizes of 0 left out (torch multiplies strides so).
+std::optional<int64_t> elements_of(const std::vector<int64_t>& shape) {
+  int64_t elements = 1;
+  bool empty = false;
+  for (const int64_t size : shape) {
+    empty |= size == 0;
+    if (__builtin_mul_overflow(elements, std::max<int64_t>(size, 1), &elements)) return std::nullopt;
+  }
+  return empty ? 0 : elements;
+}
 
 class Reader {
  public:
@@ -88,15 +101,16 @@ class Reader {
     ADATAPE_CHECK(known != nullptr, path_, name, ": expected a float, integer or bool dtype, got \"", dtype, "\"");
     const Json::binary_t& data = parts[2].get_binary();
     std::vector<int64_t> shape;
-    size_t elements = 1;
     for (const Json& size : parts[0]) {
       ADATAPE_CHECK(size.is_number_integer() && size >= 0 && size <= int64_t{1} << 40, path_, name, ": expected sizes >= 0 in the shape");
       shape.push_back(size.get<int64_t>());
-      ADATAPE_CHECK(!__builtin_mul_overflow(elements, static_cast<size_t>(shape.back()), &elements), path_, name, ": the shape overflows");
     }
+    const std::optional<int64_t> elements = elements_of(shape);
+    ADATAPE_CHECK(elements.has_value(), path_, name, ": the shape overflows");
     size_t bytes_expected = 0;
-    ADATAPE_CHECK(!__builtin_mul_overflow(elements, c10::elementSize(known->type), &bytes_expected) && bytes_expected == data.size(), path_, name,
-                  ": expected ", elements, " numbers of ", dtype, ", got ", data.size(), " bytes");
+    ADATAPE_CHECK(!__builtin_mul_overflow(static_cast<size_t>(*elements), c10::elementSize(known->type), &bytes_expected) &&
+                      bytes_expected == data.size(),
+                  path_, name, ": expected ", *elements, " numbers of ", dtype, ", got ", data.size(), " bytes");
     at::Tensor tensor = at::empty(shape, known->type);
     if (!data.empty()) std::memcpy(tensor.data_ptr(), data.data(), data.size());
     return tensor;
@@ -110,18 +124,21 @@ class Reader {
       const std::string key = std::to_string(i);
       ADATAPE_CHECK(node["chunks"].contains(key) && node["chunks"][key].is_binary(), path_, name, ": chunk ", i, " is missing");
       chunks.push_back(array(node["chunks"][key].get_binary(), name).flatten());
+      ADATAPE_CHECK(chunks.back().scalar_type() == chunks.front().scalar_type(), path_, name, ": expected chunks of one dtype, got ",
+                    chunks.front().scalar_type(), " and ", chunks.back().scalar_type());
     }
     ADATAPE_CHECK(!chunks.empty(), path_, name, ": expected chunks, got none");
     std::vector<int64_t> shape;
-    int64_t elements = 1;
     for (size_t i = 0; i < node["shape"].size(); ++i) {
       const std::string key = std::to_string(i);
       ADATAPE_CHECK(node["shape"].contains(key) && node["shape"][key].is_number_integer(), path_, name, ": shape is incomplete");
       shape.push_back(node["shape"][key].get<int64_t>());
-      ADATAPE_CHECK(shape.back() >= 0 && !__builtin_mul_overflow(elements, shape.back(), &elements), path_, name, ": the shape overflows");
+      ADATAPE_CHECK(shape.back() >= 0, path_, name, ": expected sizes >= 0 in the shape, got ", shape.back());
     }
+    const std::optional<int64_t> elements = elements_of(shape);
+    ADATAPE_CHECK(elements.has_value(), path_, name, ": the shape overflows");
     const at::Tensor flat = at::cat(chunks);
-    ADATAPE_CHECK(flat.numel() == elements, path_, name, ": expected ", elements, " numbers, got ", flat.numel());
+    ADATAPE_CHECK(flat.numel() == *elements, path_, name, ": expected ", *elements, " numbers, got ", flat.numel());
     return flat.reshape(shape);
   }
 

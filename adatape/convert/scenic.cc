@@ -1,4 +1,5 @@
-// Names of Scenic's AdaTape and Universal Transformer (Flax). Only the last parts of a path are matched where scopes differ between versions.
+// Names of Scenic's AdaTape and Universal Transformer (Flax). Only the last parts of a path are matched where scopes differ between
+// versions.
 #include <regex>
 
 #include "adatape/convert/weight_map.h"
@@ -32,29 +33,30 @@ Names names_of(const Model& model) {
 }
 
 // A Dense, LayerNorm or bare tensor: kernel -> weight (transposed), scale -> weight, bias -> bias.
-void add_leaf(std::vector<WeightPiece>& pieces, const std::string& source, const std::string& leaf, const std::string& ours, int64_t layer) {
+void add_leaf(std::vector<WeightPiece>& pieces, const std::string& source, const std::string& leaf, const std::string& ours,
+              int64_t layer) {
   const bool kernel = leaf == "kernel";
   pieces.push_back({source, ours + (leaf == "bias" ? ".bias" : ".weight"), kernel ? Form::kTransposed : Form::kReshape, 0, -1, layer});
 }
 
 // The inside of an encoder block; path is what follows the block's own name, e.g. "MlpBlock_0/Dense_0/kernel". False: not known.
-bool add_block_leaf(std::vector<WeightPiece>& pieces, const std::string& source, const std::string& path, const std::string& ours, int64_t width,
-                    int64_t layer) {
+bool add_block_leaf(std::vector<WeightPiece>& pieces, const std::string& source, const std::string& path, const std::string& ours,
+                    int64_t width, int64_t layer) {
   static const std::regex norm(R"(LayerNorm_([01])/(scale|bias))"), dense(R"((MlpBlock_0|tape_mlp)/Dense_([01])/(kernel|bias))"),
       attention(R"(MultiHeadDotProductAttention_0/(query|key|value|out)/(kernel|bias))");
   std::smatch match;
   if (std::regex_match(path, match, norm)) {
     add_leaf(pieces, source, match[2], ours + (match[1] == "0" ? ".attention_norm" : ".feed_forward_norm"), layer);
   } else if (std::regex_match(path, match, dense)) {
-    add_leaf(pieces, source, match[3], ours + (match[1] == "tape_mlp" ? ".tape_feed_forward" : ".feed_forward") + (match[2] == "0" ? ".expand" : ".contract"),
-             layer);
+    add_leaf(pieces, source, match[3],
+             ours + (match[1] == "tape_mlp" ? ".tape_feed_forward" : ".feed_forward") + (match[2] == "0" ? ".expand" : ".contract"), layer);
   } else if (std::regex_match(path, match, attention)) {
     if (match[1] == "out") {
       add_leaf(pieces, source, match[2], ours + ".output", layer);
     } else {
       const int64_t part = match[1] == "query" ? 0 : match[1] == "key" ? 1 : 2;
-      pieces.push_back({source, ours + (match[2] == "bias" ? ".qkv.bias" : ".qkv.weight"), match[2] == "kernel" ? Form::kTransposed : Form::kReshape,
-                        part * width, width, layer});
+      pieces.push_back({source, ours + (match[2] == "bias" ? ".qkv.bias" : ".qkv.weight"),
+                        match[2] == "kernel" ? Form::kTransposed : Form::kReshape, part * width, width, layer});
     }
   } else {
     return false;
@@ -78,7 +80,9 @@ std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& 
   std::vector<WeightPiece> pieces;
   for (const auto& [name, tensor] : source) {
     std::smatch match;
-    const auto piece = [&, &key = name](const std::string& ours, Form form = Form::kReshape) { pieces.push_back({key, ours, form, 0, -1, -1}); };
+    const auto piece = [&, &key = name](const std::string& ours, Form form = Form::kReshape) {
+      pieces.push_back({key, ours, form, 0, -1, -1});
+    };
     bool known = true;
     if (name == "cls") {
       piece("stem.class_token");
@@ -92,8 +96,12 @@ std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& 
       } else {
         const std::string ours = what == "embedding" ? "stem" : names.bank;
         const bool convolution = tensor.dim() == 4;
-        piece(ours + (!kernel ? ".bias" : convolution ? ".patch_weight" : ".symbol_weight"),
-              !kernel ? Form::kReshape : convolution ? Form::kConvolution : Form::kTransposed);
+        piece(ours + (!kernel       ? ".bias"
+                      : convolution ? ".patch_weight"
+                                    : ".symbol_weight"),
+              !kernel       ? Form::kReshape
+              : convolution ? Form::kConvolution
+                            : Form::kTransposed);
       }
     } else if (std::regex_match(name, match, positions)) {
       piece(match[1].matched ? names.bank + ".positions" : "stem.positions");
@@ -109,7 +117,10 @@ std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& 
         // A stack of one untied block has a first axis of 1, which the reshape swallows.
         known = add_block_leaf(pieces, name, path, "block_0", width, -1);
       } else {
-        for (int64_t i = 0; known && i < names.untied_blocks; ++i) known = add_block_leaf(pieces, name, path, "block_" + std::to_string(i), width, i);
+        ADATAPE_CHECK(tensor.dim() > 0 && tensor.size(0) == names.untied_blocks, "import", "tensor ", name, ": expected ",
+                      names.untied_blocks, " stacked blocks (model.max_steps), got ", tensor.sizes());
+        for (int64_t i = 0; known && i < names.untied_blocks; ++i)
+          known = add_block_leaf(pieces, name, path, "block_" + std::to_string(i), width, i);
       }
     } else if (std::regex_match(name, match, reader)) {
       const std::string ours = "reader_" + match[1].str(), path = match[3];
@@ -135,9 +146,9 @@ std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& 
 std::vector<WeightPiece> timm_pieces(const NamedTensors& source, const Model&) {
   static const std::regex block(R"(blocks\.(\d+)\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias))"),
       top(R"((norm|fc_norm|head)\.(weight|bias))");
-  static const std::map<std::string, std::string> inside = {{"norm1", "attention_norm"}, {"norm2", "feed_forward_norm"}, {"attn.qkv", "qkv"},
-                                                            {"attn.proj", "output"},     {"mlp.fc1", "feed_forward.expand"},
-                                                            {"mlp.fc2", "feed_forward.contract"}};
+  static const std::map<std::string, std::string> inside = {
+      {"norm1", "attention_norm"}, {"norm2", "feed_forward_norm"},     {"attn.qkv", "qkv"},
+      {"attn.proj", "output"},     {"mlp.fc1", "feed_forward.expand"}, {"mlp.fc2", "feed_forward.contract"}};
   static const std::map<std::string, std::string> whole = {{"cls_token", "stem.class_token"},
                                                            {"pos_embed", "stem.positions"},
                                                            {"patch_embed.proj.weight", "stem.patch_weight"},

@@ -7,21 +7,30 @@ namespace {
 
 constexpr char kWhere[] = "import";
 
-at::Tensor piece_to_ours(const WeightPiece& piece, const at::Tensor& source, at::IntArrayRef shape) {
-  int64_t elements = 1;
-  for (const int64_t size : shape) elements *= size;
-  ADATAPE_CHECK(source.numel() == elements, kWhere, "tensor ", piece.source, ": expected ", elements, " numbers for ", piece.ours, " ", shape, ", got ",
-                source.sizes());
-  switch (piece.form) {
-    case WeightPiece::Form::kReshape:
-      return source.reshape(shape);
-    case WeightPiece::Form::kTransposed:
-      return source.reshape({-1, shape[0]}).t().reshape(shape);
-    case WeightPiece::Form::kConvolution:
-      ADATAPE_CHECK(source.dim() == 4, kWhere, "tensor ", piece.source, ": expected 4 dimensions, got ", source.sizes());
-      return source.permute({3, 2, 0, 1}).reshape(shape);
+// Each size of `shape` is a product of neighbours in `sizes`, in order: [1, 17, 16] is [17, 16], [heads, d] is [heads * d], [16, 5] is not
+// [5, 16].
+bool merges_to(at::IntArrayRef sizes, at::IntArrayRef shape) {
+  size_t next = 0;
+  for (const int64_t wanted : shape) {
+    int64_t product = 1;
+    while (next < sizes.size() && (product < wanted || sizes[next] == 1)) product *= sizes[next++];
+    if (product != wanted) return false;
   }
-  return source;
+  return next == sizes.size();
+}
+
+at::Tensor piece_to_ours(const WeightPiece& piece, const at::Tensor& source, at::IntArrayRef shape) {
+  int64_t inputs = 1;
+  for (const int64_t size : shape.slice(1)) inputs *= size;
+  const bool convolution = piece.form == WeightPiece::Form::kConvolution;
+  const at::Tensor turned = convolution && source.dim() == 4 ? source.permute({3, 2, 0, 1}) : source;
+  const bool fits = convolution                                    ? turned.sizes() == shape
+                    : piece.form == WeightPiece::Form::kTransposed ? merges_to(source.sizes(), {inputs, shape[0]})
+                                                                   : merges_to(source.sizes(), shape);
+  ADATAPE_CHECK(fits, kWhere, "tensor ", piece.source, ": got ", source.sizes(), ", which is not the shape of ", piece.ours, " ", shape,
+                piece.form == WeightPiece::Form::kReshape ? "" : " ([out, in])", "; make the configuration match the weights");
+  if (piece.form == WeightPiece::Form::kTransposed) return source.reshape({inputs, shape[0]}).t().reshape(shape);
+  return turned.reshape(shape);
 }
 
 at::Tensor piece_to_source(const WeightPiece& piece, const at::Tensor& ours, at::IntArrayRef shape) {
@@ -49,8 +58,8 @@ NamedTensors to_ours(const std::vector<WeightPiece>& pieces, const NamedTensors&
                   "; make the configuration match the weights");
     at::Tensor tensor = source.at(piece.source);
     if (piece.layer >= 0) {
-      ADATAPE_CHECK(tensor.dim() > 0 && piece.layer < tensor.size(0), kWhere, "tensor ", piece.source, ": expected at least ", piece.layer + 1,
-                    " stacked blocks, got ", tensor.sizes());
+      ADATAPE_CHECK(tensor.dim() > 0 && piece.layer < tensor.size(0), kWhere, "tensor ", piece.source, ": expected at least ",
+                    piece.layer + 1, " stacked blocks, got ", tensor.sizes());
       tensor = tensor.select(0, piece.layer);
     }
     const at::Tensor& target = parameter->second;

@@ -10,7 +10,16 @@ namespace adatape {
 // Thrown for every error a user can cause: one line that names the component, what was expected, what came and what to do.
 class Error : public std::runtime_error {
  public:
-  explicit Error(const std::string& message) : std::runtime_error(message) {}
+  explicit Error(const std::string& message) : std::runtime_error(one_line(message)) {}
+
+ private:
+  // Names out of a hostile file may hold line ends or a terminal's control characters: each becomes "?".
+  static std::string one_line(std::string message) {
+    for (char& c : message) {
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    }
+    return message;
+  }
 };
 
 // Thrown when a user asked to stop (Ctrl-C, SIGTERM); everything worth keeping has been saved.
@@ -30,7 +39,7 @@ std::string concat(const Parts&... parts) {
 }  // namespace adatape
 
 // ADATAPE_CHECK(heads > 0, "attention", "expected heads > 0, got ", heads): throws Error "attention: expected heads > 0, got 0".
-#define ADATAPE_CHECK(condition, component, ...)                                   \
-  do {                                                                             \
+#define ADATAPE_CHECK(condition, component, ...)                                               \
+  do {                                                                                         \
     if (!(condition)) throw ::adatape::Error(::adatape::concat(component, ": ", __VA_ARGS__)); \
   } while (false)
