@@ -43,9 +43,9 @@ train() { # THREADS RUN CONFIG ARGUMENTS...
 export -f train
 export adatape out logs
 
-list_runs | grep '^adatape_seed_' | while read -r arguments; do
+list_runs | sed -n '/^adatape_seed_/p' | while read -r arguments; do
   # shellcheck disable=SC2086
   train "$(nproc)" $arguments < /dev/null
 done
-list_runs | grep -v '^adatape_seed_' | xargs -P "$(nproc)" -I{} bash -c 'train 1 {}'
+list_runs | sed '/^adatape_seed_/d' | xargs -P "$(nproc)" -I{} bash -c 'train 1 {}'
 $adatape compare "$out"/*/ --output "$out"
