@@ -25,6 +25,7 @@ th { font-weight: 600; color: var(--soft); white-space: nowrap; border-bottom: 1
 th.number, td.number { text-align: right; padding-left: 14px; white-space: nowrap; }
 td.name { font-weight: 600; white-space: nowrap; }
 tr.first td { border-bottom: none; padding-bottom: 0; }
+td.text { min-width: 180px; }
 td.wide { color: var(--soft); padding: 0 0 10px 18px; font-size: 13.5px; }
 td.wide span { display: inline-block; max-width: 110ch; }
 .tall th { position: sticky; top: 0; background: #fff; }
@@ -64,7 +65,7 @@ function drawVisible() {
     }
     const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
     Plotly.newPlot(element, figure.data, figure.layout, {
-      responsive: true, displaylogo: false, displayModeBar: figure.layout.height < 130 ? false : 'hover',
+      responsive: true, displaylogo: false, displayModeBar: figure.layout.margin.t < 10 ? false : 'hover',
       modeBarButtons: [['toImage', 'resetScale2d']]});
   }
 }

@@ -49,7 +49,7 @@ void add_table(Page& page, const Comparison& comparison, const ModelIndices& ind
       html += concat("<td class=\"",
                      c == 0                    ? "name"
                      : table.columns[c].number ? "number"
-                                               : "",
+                                               : "text",
                      "\">", dot, plus_minus == std::string::npos ? cell : cell.substr(0, plus_minus) + " ± " + cell.substr(plus_minus + 4),
                      "</td>");
     }
