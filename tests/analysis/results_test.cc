@@ -105,7 +105,7 @@ TEST(ReadRunFolders, NamesWhatIsNoRun) {
   result["draw_history"] = {1, 2};
   EXPECT_THAT(with(result.dump()), HasSubstr("draw_history: expected a list of objects"));
   write_file_atomically(run + "/config.toml", "labl = 1");
-  EXPECT_THAT(with(hand_made_result({}).dump()), HasSubstr("label"));
+  EXPECT_THAT(with(hand_made_result({}).dump()), HasSubstr(run + "/config.toml: task.name: expected one of"));
 }
 
 TEST(ReadRunFolders, TellsUnfinishedRuns) {

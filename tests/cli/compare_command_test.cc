@@ -77,7 +77,7 @@ TEST_F(CompareCommandTest, AModelThatCannotBeReadIsSaid) {
   write("one/model.safetensors", "damaged");
   const Outcome outcome = run("compare one -o out");
   EXPECT_EQ(outcome.status, 0);
-  EXPECT_THAT(outcome.errors, HasSubstr("the report has no tape lengths of transformer: one/model.safetensors"));
+  EXPECT_THAT(outcome.errors, HasSubstr("the report has no tape lengths of transformer: safetensors: one/model.safetensors: expected"));
   EXPECT_THAT(outcome.output, HasSubstr("transformer"));
 }
 
