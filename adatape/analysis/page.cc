@@ -25,7 +25,6 @@ th { font-weight: 600; color: var(--soft); white-space: nowrap; border-bottom: 1
 th.number, td.number { text-align: right; padding-left: 14px; white-space: nowrap; }
 td.name { font-weight: 600; white-space: nowrap; }
 tr.first td { border-bottom: none; padding-bottom: 0; }
-td.text { min-width: 180px; }
 td.wide { color: var(--soft); padding: 0 0 10px 18px; font-size: 13.5px; }
 td.wide span { display: inline-block; max-width: 110ch; }
 .tall th { position: sticky; top: 0; background: #fff; }

@@ -141,7 +141,7 @@ Figure read_patches(const ShownExample& example, const ExampleReading& reading) 
   }
   Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "", 400)}};
   figure["data"].push_back({{"type", "image"}, {"z", z}, {"hoverinfo", "skip"}});
-  ordered_json shapes = ordered_json::array(), x = ordered_json::array(), y = ordered_json::array(), text = ordered_json::array(),
+  ordered_json shapes = ordered_json::array(), x = ordered_json::array(), y = ordered_json::array(), numbers = ordered_json::array(),
                hover = ordered_json::array();
   const PatchGrid grid = grid_of(example.image, reading);
   for (size_t t = 0; t < reading.steps.size(); ++t) {
@@ -162,21 +162,27 @@ Figure read_patches(const ShownExample& example, const ExampleReading& reading) 
                         {"fillcolor", translucent(step_rgb(t, reading.steps.size()), 0.15 + 0.65 * step.weights[k])}});
       x.push_back(short_number(place_x(c + 0.5)));
       y.push_back(short_number(place_y(r + 0.5)));
-      text.push_back(concat("<b>", t + 1, "</b>"));
+      // An annotation, because text of a trace lies below shapes.
+      numbers.push_back({{"x", x.back()},
+                         {"y", y.back()},
+                         {"text", concat("<b>", t + 1, "</b>")},
+                         {"showarrow", false},
+                         {"captureevents", false},
+                         {"font", {{"color", "#ffffff"}, {"size", 13}, {"shadow", "0 0 3px #000, 0 0 3px #000"}}}});
       hover.push_back(
           concat("patch at row ", row, ", column ", column, ": step ", t + 1, ", weight ", number_text("%.3f", step.weights[k])));
     }
   }
   figure["data"].push_back({{"type", "scatter"},
-                            {"mode", "text"},
+                            {"mode", "markers"},
                             {"x", x},
                             {"y", y},
-                            {"text", text},
-                            {"textfont", {{"color", "#ffffff"}, {"size", 13}, {"shadow", "0 0 3px #000"}}},
+                            {"marker", {{"opacity", 0}, {"size", 20}}},
                             {"hovertext", hover},
                             {"hovertemplate", "%{hovertext}<extra></extra>"},
                             {"showlegend", false}});
   figure["layout"]["shapes"] = shapes;
+  figure["layout"]["annotations"] = numbers;
   figure["layout"]["margin"] = {{"l", 4}, {"r", 4}, {"t", 4}, {"b", 4}};
   figure["layout"]["xaxis"] = {{"visible", false}, {"range", {-0.5, static_cast<double>(width) - 0.5}}, {"constrain", "domain"}};
   figure["layout"]["yaxis"] = {
