@@ -187,7 +187,7 @@ Figure tape_histogram(const Comparison& comparison, const ModelIndices& models) 
 }
 
 Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& models) {
-  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "tape tokens, mean and standard deviation", 340)}};
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "tape tokens", 340)}};
   for (const size_t index : models) {
     const ModelMeasurement& measurement = comparison.measurements[index];
     const TapeUsage& usage = measurement.usage;

@@ -64,7 +64,7 @@ function drawVisible() {
     }
     const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
     Plotly.newPlot(element, figure.data, figure.layout, {
-      responsive: true, displaylogo: false, displayModeBar: figure.layout.height < 130 ? false : 'hover',
+      responsive: true, displaylogo: false, displayModeBar: figure.layout.margin.t < 10 ? false : 'hover',
       modeBarButtons: [['toImage', 'resetScale2d']]});
   }
 }

@@ -20,6 +20,20 @@ constexpr size_t kRowsInBar = 12;  // the rest of a step is one piece
 using Rgb = std::array<double, 3>;
 constexpr std::array<Rgb, 5> kStepColours = {{{59, 82, 190}, {33, 134, 187}, {42, 176, 127}, {154, 205, 70}, {247, 203, 45}}};
 
+Rgb step_rgb(size_t step, size_t steps) {
+  const double place = steps > 1 ? static_cast<double>(step) / static_cast<double>(steps - 1) * (kStepColours.size() - 1) : 0;
+  const size_t from = std::min(static_cast<size_t>(place), kStepColours.size() - 2);
+  Rgb colour{};
+  for (size_t c = 0; c < 3; ++c)
+    colour[c] = kStepColours[from][c] + (place - static_cast<double>(from)) * (kStepColours[from + 1][c] - kStepColours[from][c]);
+  return colour;
+}
+
+std::string translucent(const Rgb& colour, double opacity) {
+  return concat("rgba(", std::lround(colour[0]), ",", std::lround(colour[1]), ",", std::lround(colour[2]), ",",
+                number_text("%.3f", opacity), ")");
+}
+
 std::string hex(const Rgb& colour) {
   std::array<char, 8> text{};
   std::snprintf(text.data(), text.size(), "#%02x%02x%02x", static_cast<int>(std::lround(colour[0])),
@@ -127,7 +141,7 @@ Figure read_patches(const ShownExample& example, const ExampleReading& reading) 
   }
   Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "", 400)}};
   figure["data"].push_back({{"type", "image"}, {"z", z}, {"hoverinfo", "skip"}});
-  ordered_json shapes = ordered_json::array(), x = ordered_json::array(), y = ordered_json::array(), text = ordered_json::array(),
+  ordered_json shapes = ordered_json::array(), x = ordered_json::array(), y = ordered_json::array(), numbers = ordered_json::array(),
                hover = ordered_json::array();
   const PatchGrid grid = grid_of(example.image, reading);
   for (size_t t = 0; t < reading.steps.size(); ++t) {
@@ -145,25 +159,30 @@ Figure read_patches(const ShownExample& example, const ExampleReading& reading) 
                         {"y0", place_y(r + inset)},
                         {"y1", place_y(r + 1 - inset)},
                         {"line", {{"color", colour}, {"width", 2}}},
-                        {"fillcolor", colour},
-                        {"opacity", short_number(0.25 + 0.6 * step.weights[k])}});
+                        {"fillcolor", translucent(step_rgb(t, reading.steps.size()), 0.15 + 0.65 * step.weights[k])}});
       x.push_back(short_number(place_x(c + 0.5)));
       y.push_back(short_number(place_y(r + 0.5)));
-      text.push_back(concat("<b>", t + 1, "</b>"));
+      // An annotation, because text of a trace lies below shapes.
+      numbers.push_back({{"x", x.back()},
+                         {"y", y.back()},
+                         {"text", concat("<b>", t + 1, "</b>")},
+                         {"showarrow", false},
+                         {"captureevents", false},
+                         {"font", {{"color", "#ffffff"}, {"size", 13}, {"shadow", "0 0 3px #000, 0 0 3px #000"}}}});
       hover.push_back(
           concat("patch at row ", row, ", column ", column, ": step ", t + 1, ", weight ", number_text("%.3f", step.weights[k])));
     }
   }
   figure["data"].push_back({{"type", "scatter"},
-                            {"mode", "text"},
+                            {"mode", "markers"},
                             {"x", x},
                             {"y", y},
-                            {"text", text},
-                            {"textfont", {{"color", "#ffffff"}, {"size", 13}, {"shadow", "0 0 3px #000"}}},
+                            {"marker", {{"opacity", 0}, {"size", 20}}},
                             {"hovertext", hover},
                             {"hovertemplate", "%{hovertext}<extra></extra>"},
                             {"showlegend", false}});
   figure["layout"]["shapes"] = shapes;
+  figure["layout"]["annotations"] = numbers;
   figure["layout"]["margin"] = {{"l", 4}, {"r", 4}, {"t", 4}, {"b", 4}};
   figure["layout"]["xaxis"] = {{"visible", false}, {"range", {-0.5, static_cast<double>(width) - 0.5}}, {"constrain", "domain"}};
   figure["layout"]["yaxis"] = {
@@ -173,14 +192,7 @@ Figure read_patches(const ShownExample& example, const ExampleReading& reading) 
 
 }  // namespace
 
-std::string step_colour(size_t step, size_t steps) {
-  const double place = steps > 1 ? static_cast<double>(step) / static_cast<double>(steps - 1) * (kStepColours.size() - 1) : 0;
-  const size_t from = std::min(static_cast<size_t>(place), kStepColours.size() - 2);
-  Rgb colour{};
-  for (size_t c = 0; c < 3; ++c)
-    colour[c] = kStepColours[from][c] + (place - static_cast<double>(from)) * (kStepColours[from + 1][c] - kStepColours[from][c]);
-  return hex(colour);
-}
+std::string step_colour(size_t step, size_t steps) { return hex(step_rgb(step, steps)); }
 
 std::string row_name(const ShownExample& example, const ExampleReading& reading, int64_t row,
                      const std::vector<std::string>& symbol_names) {

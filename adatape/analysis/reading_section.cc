@@ -72,12 +72,13 @@ void add_example(Page& page, const ModelMeasurement& measurement, const ShownExa
     const bool picture = places && example.image.defined();
     if (picture) page.html("<div class=\"picture\">\n");
     if (places) {
-      page.figure(*places, picture ? "The patches that were read: colour and number say at which step, opacity follows the weight."
+      page.figure(*places, picture ? "The patches that were read: colour and number say at which step, shading follows the weight."
                                    : "The sequence. Colour and the small number under each symbol say at which step it was read.");
     }
-    page.figure(
-        reading_steps(example, reading, measurement.symbol_names),
-        concat("Above: the rows merged into each tape token and their weights. Below: the halting sum after each step. ", reason(reading)));
+    page.figure(reading_steps(example, reading, measurement.symbol_names),
+                concat("Above: the rows merged into each tape token and their weights",
+                       example.symbols.empty() || reading.learnable ? " (the numbers are rows of the bank)" : "",
+                       ". Below: the halting sum after each step. ", reason(reading)));
     if (picture) page.html("</div>\n");
     add_steps_table(page, example, reading, measurement.symbol_names);
   }

@@ -28,36 +28,40 @@ ModelIndices models_where(const Comparison& comparison, const std::function<bool
   return indices;
 }
 
-// Rows of the models named, each with its description underneath.
+// Rows of the models named, each with how it was chosen and its description underneath: long texts that would squeeze the numbers.
 void add_table(Page& page, const Comparison& comparison, const ModelIndices& indices) {
   std::vector<ComparedModel> models;
   for (const size_t index : indices) models.push_back(comparison.models[index]);
   const Table table = table_of(models);
+  const bool with_choice = table.columns.back().title == kChosenColumn;
+  const size_t columns = table.columns.size() - (with_choice ? 1 : 0);
   std::string html = "<div class=\"scroll\"><table><thead><tr>";
-  for (const Column& column : table.columns) {
+  for (size_t c = 0; c < columns; ++c) {
+    const Column& column = table.columns[c];
     html += concat("<th", column.number ? " class=\"number\"" : "", " title=\"", escape_html(column.meaning), "\">",
                    escape_html(column.title), "</th>");
   }
   html += "</tr></thead><tbody>\n";
   for (size_t r = 0; r < table.rows.size(); ++r) {
-    const std::string& description = models[r].first().description;
-    html += description.empty() ? "<tr>" : "<tr class=\"first\">";
-    for (size_t c = 0; c < table.columns.size(); ++c) {
+    std::string about = models[r].first().description;
+    if (const std::string choice = with_choice ? table.rows[r].back() : ""; !choice.empty()) {
+      about = concat("Shown: ", choice, ", chosen by validation accuracy. ", about);
+    }
+    html += about.empty() ? "<tr>" : "<tr class=\"first\">";
+    for (size_t c = 0; c < columns; ++c) {
       const std::string dot = c == 0 ? concat("<span class=\"dot\" style=\"background:", model_colour(indices[r]), "\"></span>") : "";
       const std::string cell = escape_html(table.rows[r][c]);
       const size_t plus_minus = cell.find(" +- ");
       html += concat("<td class=\"",
                      c == 0                    ? "name"
                      : table.columns[c].number ? "number"
-                                               : "",
+                                               : "text",
                      "\">", dot, plus_minus == std::string::npos ? cell : cell.substr(0, plus_minus) + " ± " + cell.substr(plus_minus + 4),
                      "</td>");
     }
     html += "</tr>\n";
-    if (!description.empty()) {
-      html +=
-          concat("<tr><td class=\"wide\" colspan=\"", table.columns.size(), "\"><span>", escape_html(description), "</span></td></tr>\n");
-    }
+    if (!about.empty())
+      html += concat("<tr><td class=\"wide\" colspan=\"", columns, "\"><span>", escape_html(about), "</span></td></tr>\n");
   }
   page.html(html + "</tbody></table></div>\n");
 }

@@ -61,12 +61,23 @@ class ResultReader {
   const std::string path_;
 };
 
+// Errors of a configuration name the key; among many runs the file matters as much.
+RunConfig read_config(const std::string& text, const std::string& path) {
+  try {
+    return RunConfig::from_document(ConfigDocument::from_text(text, path));
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    throw Error(message.find(path) == std::string::npos ? concat(path, ": ", message) : message);
+  }
+}
+
 FinishedRun read_finished(const std::string& folder) {
   const fs::path root(folder);
   FinishedRun run;
   run.folder = folder;
-  run.config_toml = read_file((root / "config.toml").string());
-  RunConfig config = RunConfig::from_document(ConfigDocument::from_text(run.config_toml, (root / "config.toml").string()));
+  const std::string config_path = (root / "config.toml").string();
+  run.config_toml = read_file(config_path);
+  RunConfig config = read_config(run.config_toml, config_path);
   config.training.seed = 0;
   config.training.learning_rate = 1;
   run.sameness = config.to_toml();

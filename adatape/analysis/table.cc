@@ -101,7 +101,7 @@ Table table_of(const std::vector<ComparedModel>& models) {
   column("examples/s", "Examples a second in evaluation, forward passes alone, on the machine and threads of the run; median over seeds.",
          true, [](const ComparedModel& model) { return count_text(median_of(over_seeds(model, &FinishedRun::examples_per_second))); });
   if (remarks)
-    column("chosen",
+    column(kChosenColumn,
            "Where several learning rates were tried: the run with the best validation accuracy is shown (never chosen by test accuracy).",
            false, remark_of);
   return table;

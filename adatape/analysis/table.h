@@ -14,6 +14,9 @@ struct Column {
   bool number = true;   // aligned right
 };
 
+// The last column, where it is there: how the run was chosen.
+inline constexpr const char* kChosenColumn = "chosen";
+
 struct Table {
   std::vector<Column> columns;
   std::vector<std::vector<std::string>> rows;  // one a model

@@ -1,0 +1,96 @@
+#include "adatape/analysis/tape_usage.h"
+
+#include <cmath>
+#include <numeric>
+#include <set>
+
+#include "adatape/train/evaluate.h"
+#include "adatape/train/run_folder.h"
+#include "test_runs.h"
+
+namespace adatape {
+namespace {
+
+using testing::small_adatape;
+using testing::TemporaryFolder;
+using testing::tiny_config;
+using testing::train_run;
+
+TEST(TapeUsage, AgreesWithTheEvaluation) {
+  const TemporaryFolder folder;
+  const LoadedRun run = load_run(train_run(folder / "run", small_adatape()), {}, at::kCPU);
+  const TapeUsage usage = measure_tape_usage(run, at::kCPU, 120, 3);
+  const EvaluationResult expected = evaluate(*run.model, *run.task, Split::kTest, 120, 50, at::kCPU, /*quick=*/false);
+  ASSERT_TRUE(usage.has_readers);
+  ASSERT_EQ(usage.lengths.size(), 120u);
+  EXPECT_NEAR(std::accumulate(usage.lengths.begin(), usage.lengths.end(), 0.0) / 120, expected.tape_length_mean, 1e-9);
+  double flops = 0;
+  for (const PartCost& part : usage.cost) flops += part.flops;
+  EXPECT_NEAR(flops, expected.flops, 1e-6 * expected.flops);
+  EXPECT_EQ(usage.cost.back().part, "head / classifier");
+
+  const Batch batch = run.task->held_out_batch(Split::kTest, 0, 120);
+  const at::Tensor ones = run.task->example_covariate(batch);
+  for (int64_t b = 0; b < 120; ++b) EXPECT_EQ(usage.covariates[b], ones[b].item<double>());
+}
+
+TEST(TapeUsage, ShowsEveryStepOfAReading) {
+  const TemporaryFolder folder;
+  const LoadedRun run = load_run(train_run(folder / "run", small_adatape()), {}, at::kCPU);
+  const TapeUsage usage = measure_tape_usage(run, at::kCPU, 120, 3);
+  ASSERT_GE(usage.shown.size(), 3u);
+  const Batch batch = run.task->held_out_batch(Split::kTest, 0, 3);
+  for (size_t i = 0; i < 3; ++i) {
+    const ShownExample& example = usage.shown[i];
+    EXPECT_EQ(example.index, static_cast<int64_t>(i));
+    EXPECT_EQ(example.label, batch.labels[static_cast<int64_t>(i)].item<int64_t>());
+    ASSERT_EQ(example.symbols.size(), 8u);
+    EXPECT_EQ(example.symbols[5], batch.symbols[static_cast<int64_t>(i) * 8 + 5].item<int64_t>());
+    ASSERT_EQ(example.readings.size(), 1u);
+    const ExampleReading& reading = example.readings[0];
+    EXPECT_EQ(reading.bank_rows, 8);
+    EXPECT_EQ(reading.longest, 4);
+    ASSERT_TRUE(reading.threshold.has_value());
+    EXPECT_DOUBLE_EQ(*reading.threshold, 1.7);
+    EXPECT_EQ(static_cast<double>(reading.steps.size()), usage.lengths[i]);
+    std::set<int64_t> read;
+    double halting = 0;
+    for (size_t t = 0; t < reading.steps.size(); ++t) {
+      const ReadingStep& step = reading.steps[t];
+      ASSERT_EQ(step.rows.size(), 2u);
+      EXPECT_NEAR(step.weights[0] + step.weights[1], 1, 1e-5);
+      for (const int64_t row : step.rows) EXPECT_TRUE(read.insert(row).second) << "row " << row << " was read twice";
+      halting += step.weights[0];
+      EXPECT_NEAR(step.halting, halting, 1e-5);
+      const bool last = t + 1 == reading.steps.size();
+      EXPECT_EQ(halting >= 1.7 - 1e-5 || t + 1 == 4, last);
+    }
+  }
+  // The first wrong one of the rest, and no other.
+  ASSERT_LE(usage.shown.size(), 4u);
+  if (usage.shown.size() == 4) {
+    EXPECT_NE(usage.shown[3].label, usage.shown[3].answer);
+  }
+}
+
+TEST(TapeUsage, ReadersWithoutThresholdHaveNone) {
+  const TemporaryFolder folder;
+  const LoadedRun run = load_run(train_run(folder / "run", small_adatape({"model.readers.0.halting=none"})), {}, at::kCPU);
+  const TapeUsage usage = measure_tape_usage(run, at::kCPU, 10, 1);
+  EXPECT_FALSE(usage.shown.at(0).readings.at(0).threshold.has_value());
+  EXPECT_EQ(usage.shown[0].readings[0].steps.size(), 4u);
+}
+
+TEST(TapeUsage, ModelsWithoutReadersHaveCostAlone) {
+  const TemporaryFolder folder;
+  const LoadedRun run = load_run(train_run(folder / "run", tiny_config()), {}, at::kCPU);
+  const TapeUsage usage = measure_tape_usage(run, at::kCPU, 5000, 3);
+  EXPECT_FALSE(usage.has_readers);
+  EXPECT_TRUE(usage.lengths.empty());
+  EXPECT_TRUE(usage.shown.empty());
+  EXPECT_EQ(usage.examples, kCostExamples);
+  EXPECT_FALSE(usage.cost.empty());
+}
+
+}  // namespace
+}  // namespace adatape

@@ -1,0 +1,90 @@
+#include "program.h"
+
+namespace adatape {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using testing::content_of;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::Outcome;
+
+class CompareCommandTest : public testing::ProgramTest {
+ protected:
+  void train(const std::string& folder, const std::string& more = "") const {
+    ASSERT_EQ(run("train tiny.toml -q -o " + folder + " --set training.steps=5 " + more).status, 0);
+  }
+};
+
+TEST_F(CompareCommandTest, TableResultsAndReport) {
+  train("runs/one");
+  train("runs/two", "--set training.learning_rate=0.02");
+  train("runs/three", "--seed 2");
+  const Outcome outcome = run("compare runs/*/ --output runs --examples 100");
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, AllOf(HasSubstr("model"), HasSubstr("accuracy"), HasSubstr("tape length"), HasSubstr("FLOPs"),
+                                    HasSubstr("draws"), HasSubstr("best of 1 to 2 learning rates"), HasSubstr("runs/report.html")));
+  EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 6)
+      << outcome.output;  // titles, rule, one row, a gap, two files
+  EXPECT_TRUE(exists("runs/report.html") && exists("runs/plotly.min.js") && exists("runs/one/result.json"));
+  const json results = json::parse(content_of(path("runs/results.json")));
+  EXPECT_EQ(results["command"], "adatape compare runs/one/ runs/three/ runs/two/ --output runs --examples 100");
+  ASSERT_EQ(results["runs"].size(), 2u);
+  EXPECT_EQ(results["runs"][0]["seed"], 1);
+  EXPECT_EQ(results["runs"][0]["learning_rates"].size(), 2u);
+  EXPECT_EQ(results["runs"][1]["seed"], 2);
+
+  // Again into the same folder, as JSON.
+  const Outcome again = run("compare runs/one runs/three --output runs --json");
+  EXPECT_EQ(again.errors, "");
+  EXPECT_EQ(json::parse(again.output), json::parse(content_of(path("runs/results.json"))));
+  json row = json::parse(again.output)["runs"][0];
+  row.erase("folder");
+  row.erase("learning_rates");
+  EXPECT_EQ(row, json::parse(content_of(path("runs/one/result.json"))));
+}
+
+TEST_F(CompareCommandTest, UnfinishedRunsAreLeftOut) {
+  train("one");
+  train("two", "--seed 2");
+  std::filesystem::remove(path("two/result.json"));
+  const Outcome outcome = run("compare one two -o out");
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_THAT(outcome.errors, HasSubstr("adatape: two is left out: it has no result.json"));
+  EXPECT_EQ(json::parse(content_of(path("out/results.json")))["runs"].size(), 1u);
+  EXPECT_THAT(content_of(path("out/report.html")), HasSubstr("two is left out"));
+  EXPECT_THAT(error_of("compare two -o nothing"), HasSubstr("expected at least one finished run"));
+  EXPECT_FALSE(exists("nothing"));
+}
+
+TEST_F(CompareCommandTest, BadInputIsOneLineAndWritesNothing) {
+  train("one");
+  EXPECT_THAT(error_of("compare one nowhere -o out"), AllOf(HasSubstr("nowhere"), HasSubstr("nothing there")));
+  EXPECT_THAT(error_of("compare one tiny.toml -o out"), HasSubstr("found a file"));
+  std::filesystem::create_directory(path("logs"));
+  EXPECT_THAT(error_of("compare one logs -o out"), HasSubstr("logs: expected a run folder"));
+  EXPECT_FALSE(exists("out"));
+  EXPECT_THAT(error_of("compare one"), HasSubstr("--output"));
+  EXPECT_THAT(error_of("compare -o out"), HasSubstr("RUN"));
+  EXPECT_THAT(error_of("compare one -o out --examples 0"), HasSubstr("--examples"));
+  EXPECT_THAT(run("compare one -o tiny.toml").errors, HasSubstr("tiny.toml"));
+  EXPECT_EQ(run("compare one -o tiny.toml").status, 2);
+}
+
+TEST_F(CompareCommandTest, AModelThatCannotBeReadIsSaid) {
+  train("one");
+  write("one/model.safetensors", "damaged");
+  const Outcome outcome = run("compare one -o out");
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_THAT(outcome.errors, HasSubstr("the report has no tape lengths of transformer: safetensors: one/model.safetensors: expected"));
+  EXPECT_THAT(outcome.output, HasSubstr("transformer"));
+}
+
+TEST_F(CompareCommandTest, HelpHasExamples) {
+  EXPECT_THAT(run("compare --help").output, AllOf(HasSubstr("report.html"), HasSubstr("best validation accuracy"), HasSubstr("--examples"),
+                                                  HasSubstr("Examples:\n  adatape compare ")));
+}
+
+}  // namespace
+}  // namespace adatape
