@@ -30,11 +30,15 @@ Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::
     ADATAPE_CHECK(at::isfinite(batch.images).all().item<bool>(), kWhere, file, ": expected finite numbers in `images`");
   } else {
     const auto symbols = tensors.count("symbols") ? tensors.find("symbols") : tensors.find("token_ids");
-    ADATAPE_CHECK(symbols != tensors.end(), kWhere, file, ": expected `symbols` or `token_ids` (integers [B, L], or packed [total] with `offsets`), found none");
+    ADATAPE_CHECK(symbols != tensors.end(), kWhere, file,
+                  ": expected `symbols` or `token_ids` (integers [B, L], or packed [total] with `offsets`), found none");
     const at::Tensor& ids = symbols->second;
-    ADATAPE_CHECK(at::isIntegralType(ids.scalar_type(), false), kWhere, file, ": expected integers in `", symbols->first, "`, got ", ids.scalar_type());
+    ADATAPE_CHECK(at::isIntegralType(ids.scalar_type(), false), kWhere, file, ": expected integers in `", symbols->first, "`, got ",
+                  ids.scalar_type());
     batch.symbols = ids.to(at::kLong).reshape({-1});
     if (const auto offsets = tensors.find("offsets"); offsets != tensors.end()) {
+      ADATAPE_CHECK(at::isIntegralType(offsets->second.scalar_type(), false), kWhere, file, ": expected integers in `offsets`, got ",
+                    offsets->second.scalar_type());
       const at::Tensor places = offsets->second.to(at::kLong).contiguous();
       ADATAPE_CHECK(places.dim() == 1 && places.numel() > 0, kWhere, file, ": expected `offsets` [B + 1], got ", places.sizes());
       batch.offsets.assign(places.data_ptr<int64_t>(), places.data_ptr<int64_t>() + places.numel());
@@ -42,7 +46,8 @@ Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::
       for (size_t i = 1; i < batch.offsets.size(); ++i) rising = rising && batch.offsets[i - 1] <= batch.offsets[i];
       ADATAPE_CHECK(rising, kWhere, file, ": expected `offsets` that rise from 0 to the ", batch.symbols.numel(), " symbols");
     } else {
-      ADATAPE_CHECK(ids.dim() == 2, kWhere, file, ": expected `", symbols->first, "` [B, L], got ", ids.sizes(), "; packed symbols need `offsets`");
+      ADATAPE_CHECK(ids.dim() == 2, kWhere, file, ": expected `", symbols->first, "` [B, L], got ", ids.sizes(),
+                    "; packed symbols need `offsets`");
       for (int64_t b = 0; b <= ids.size(0); ++b) batch.offsets.push_back(b * ids.size(1));
     }
   }
@@ -60,7 +65,8 @@ int run(const Options& options) {
   NamedTensors result;
   if (options.gradients) {
     const auto cotangent = inputs.find("cotangent");
-    ADATAPE_CHECK(cotangent != inputs.end(), kWhere, options.input, ": --gradients expects `cotangent` with the shape of the logits, found none");
+    ADATAPE_CHECK(cotangent != inputs.end(), kWhere, options.input,
+                  ": --gradients expects `cotangent` with the shape of the logits, found none");
     const ModelOutput output = loaded.model->forward(batch, forward);
     result = output_tensors(output);
     cotangent_objective(output, cotangent->second.to(device)).backward();
@@ -80,14 +86,19 @@ std::function<int()> declare_forward(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.description(
       "Runs a model on the tensors of a file and writes logits and every intermediate, for those who port or debug.\n"
-      "Input: `images` float [B, C, H, W] in [-1, 1], or `symbols` / `token_ids` integers [B, L] (or packed [total] with `offsets` [B + 1]).\n"
-      "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the reading\n"
-      "after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with --gradients\n"
+      "Input: `images` float [B, C, H, W] in [-1, 1], or `symbols` / `token_ids` integers [B, L] (or packed [total] with `offsets` [B + "
+      "1]).\n"
+      "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the "
+      "reading\n"
+      "after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with "
+      "--gradients\n"
       "grad/PARAMETER of sum(logits * cotangent) + ponder weight * mean ponder loss, from `cotangent` [B, classes] in the input.");
   app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
   app.add_option("--input", options->input, "tensors to read")->required()->type_name("IN.safetensors");
   app.add_option("--output", options->output, "file to write")->required()->type_name("OUT.safetensors");
-  app.add_option("--set", options->assignments, "change a configuration key, e.g. model.readers.0.threshold=3")->type_name("KEY=VALUE");
+  app.add_option("--set", options->assignments, "change a configuration key, e.g. model.readers.0.threshold=3")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_flag("--gradients", options->gradients, "also write the gradient of every parameter");
   app.footer("Example:\n  adatape forward runs/parity/adatape --input in.safetensors --output out.safetensors --gradients");

@@ -24,7 +24,8 @@ struct Options {
 
 int run(const Options& options) {
   namespace fs = std::filesystem;
-  ADATAPE_CHECK(!fs::exists(options.output), options.output, "expected a new folder, found something there; choose another --output or remove it");
+  ADATAPE_CHECK(!fs::exists(options.output), options.output,
+                "expected a new folder, found something there; choose another --output or remove it");
   ConfigDocument document = ConfigDocument::from_file(options.config);
   for (const std::string& assignment : options.assignments) document.set(assignment);
   RunConfig config = RunConfig::from_document(document);
@@ -34,16 +35,19 @@ int run(const Options& options) {
   NamedTensors ours = to_ours(scenic_pieces(source, *model), source, *model);
   load_parameters(*model, ours, options.weights);
 
-  const std::string command = concat("adatape import --from ", options.from, " ", shell_quote(options.config), " ", shell_quote(options.weights),
-                                     " --output ", shell_quote(options.output));
+  const std::string command = concat("adatape import --from ", options.from, " ", shell_quote(options.config), " ",
+                                     shell_quote(options.weights), " --output ", shell_quote(options.output));
   write_directory_atomically(options.output, [&](const std::string& folder) {
-    write_safetensors(folder + "/model.safetensors", ours, {{"version", kVersion}, {"imported_from", fs::path(options.weights).filename().string()}});
+    write_safetensors(folder + "/model.safetensors", ours,
+                      {{"version", kVersion}, {"imported_from", fs::path(options.weights).filename().string()}});
     write_file_atomically(folder + "/config.toml", config.to_toml());
-    write_file_atomically(folder + "/run.json", nlohmann::ordered_json{{"command", command}, {"version", kVersion}, {"torch", torch_version()}}.dump(2) + "\n");
+    write_file_atomically(folder + "/run.json",
+                          nlohmann::ordered_json{{"command", command}, {"version", kVersion}, {"torch", torch_version()}}.dump(2) + "\n");
   });
   int64_t parameters = 0;
   for (const auto& [name, tensor] : ours) parameters += tensor.numel();
-  std::cout << options.output << ": " << config.model->name << " with " << parameters << " parameters from " << source.size() << " tensors\n";
+  std::cout << options.output << ": " << config.model->name << " with " << parameters << " parameters from " << source.size()
+            << " tensors\n";
   return 0;
 }
 
@@ -63,7 +67,7 @@ std::function<int()> declare_import(CLI::App& app) {
       ->required()
       ->type_name("WEIGHTS");
   app.add_option("--output", options->output, "model folder to make")->required()->type_name("MODEL");
-  app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE");
+  app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
   app.footer("Example:\n  adatape import --from scenic configs/images/adatape.toml checkpoint.msgpack --output models/adatape");
   return [options] { return run(*options); };
 }

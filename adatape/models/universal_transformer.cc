@@ -155,7 +155,7 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
       probabilities.push_back(states.new_zeros({units}).detach());
     }
     const auto shaped = [&](const torch::Tensor& x) {
-      return per_token && all.uniform() ? x.view({all.batch(), all.longest(), -1}).transpose(1, 2).contiguous() : x;
+      return per_token && all.uniform() ? x.view({all.batch(), all.longest(), x.size(1)}).transpose(1, 2).contiguous() : x;
     };
     output.step_weights = shaped(torch::stack(weights, 1));
     output.intermediates["step_weights"] = output.step_weights;

@@ -8,11 +8,13 @@
 namespace adatape {
 
 void StemConfig::fields(FieldVisitor& visit) {
-  visit.choice("input", input, {"auto", "patches", "tokens", "flat", "class_token"},
-               "what becomes input tokens: image patches, one token a symbol, the flattened sequence as one token, or only a learned class token");
+  visit.choice(
+      "input", input, {"auto", "patches", "tokens", "flat", "class_token"},
+      "what becomes input tokens: image patches, one token a symbol, the flattened sequence as one token, or only a learned class token");
   visit.integer("patch", patch, {1, 4096}, "side of an image patch in pixels");
   visit.boolean("class_token", class_token, "put a learned class token in front");
-  visit.choice("class_token_start", class_token_start, {"zeros", "normal"}, "start of the class token: zeros, or N(0, 0.02) where it is a query");
+  visit.choice("class_token_start", class_token_start, {"zeros", "normal"},
+               "start of the class token: zeros, or N(0, 0.02) where it is a query");
   visit.boolean("positions", positions, "learned position embedding of input tokens");
 }
 
@@ -20,11 +22,12 @@ void StemConfig::resolve(const InputSpec& spec) {
   const bool images = spec.kind == InputSpec::Kind::kImages;
   if (input == "auto") input = images ? "patches" : "tokens";
   if (input == "class_token") class_token = true;
-  ADATAPE_CHECK(images ? (input == "patches" || input == "class_token") : input != "patches", "config", "model.input: \"", input, "\" cannot read ",
-                images ? "images" : "symbols", "; expected ", images ? "patches or class_token" : "tokens, flat or class_token");
+  ADATAPE_CHECK(images ? (input == "patches" || input == "class_token") : input != "patches", "config", "model.input: \"", input,
+                "\" cannot read ", images ? "images" : "symbols", "; expected ",
+                images ? "patches or class_token" : "tokens, flat or class_token");
   if (input == "patches") {
-    ADATAPE_CHECK(patch <= spec.height && patch <= spec.width, "config", "model.patch: expected at most the image's ", spec.height, " x ", spec.width,
-                  ", got ", patch);
+    ADATAPE_CHECK(patch <= spec.height && patch <= spec.width, "config", "model.patch: expected at most the image's ", spec.height, " x ",
+                  spec.width, ", got ", patch);
   }
 }
 
@@ -81,7 +84,8 @@ PackedTokens Stem::flat(const Batch& batch) const {
     ADATAPE_CHECK(length == spec.length, "model", "flat input: expected sequences of length ", spec.length, ", got ", length,
                   "; train with model.input = \"tokens\" or \"class_token\" for other lengths");
   }
-  const torch::Tensor places = torch::arange(spec.length, batch.symbols.options()) * spec.vocabulary + batch.symbols.view({-1, spec.length});
+  const torch::Tensor places =
+      torch::arange(spec.length, batch.symbols.options()) * spec.vocabulary + batch.symbols.view({-1, spec.length});
   const torch::Tensor values = at::embedding(symbol_weight.t(), places).sum(1) + bias;  // [B, D]
   return {values, std::make_shared<const PackLayout>(std::vector<int64_t>(static_cast<size_t>(batch.size()), 1), std::vector<TokenKind>{},
                                                      batch.symbols.device())};
@@ -104,10 +108,10 @@ PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) co
   if (class_token.defined()) tokens = prepend_token(tokens, class_token, TokenKind::kClass);
   if (positions.defined()) {
     const PackLayout& layout = *tokens.layout;
-    ADATAPE_CHECK(layout.longest() <= positions.size(0), "model", "expected sequences of at most ", positions.size(0) - (config.class_token ? 1 : 0),
-                  " tokens (learned positions), got ", layout.longest() - (config.class_token ? 1 : 0),
-                  "; set model.positions = false for other lengths");
-    if (layout.uniform()) {
+    ADATAPE_CHECK(layout.longest() <= positions.size(0), "model", "expected sequences of at most ",
+                  positions.size(0) - (config.class_token ? 1 : 0), " tokens (learned positions), got ",
+                  layout.longest() - (config.class_token ? 1 : 0), "; set model.positions = false for other lengths");
+    if (layout.uniform() && layout.longest() > 0) {
       const int64_t length = layout.longest();
       tokens.values = (tokens.values.view({-1, length, positions.size(1)}) + positions.narrow(0, 0, length)).view({-1, positions.size(1)});
     } else {
@@ -130,8 +134,8 @@ void check_batch(const Batch& batch, const InputSpec& spec) {
   ADATAPE_CHECK(batch.symbols.defined() && !batch.offsets.empty(), "model", "expected symbols, got a batch without them");
   if (batch.symbols.numel() > 0) {
     const auto [low, high] = at::aminmax(batch.symbols);
-    ADATAPE_CHECK(low.item<int64_t>() >= 0 && high.item<int64_t>() < spec.vocabulary, "model", "expected symbols 0 .. ", spec.vocabulary - 1, ", got ",
-                  low.item<int64_t>(), " .. ", high.item<int64_t>());
+    ADATAPE_CHECK(low.item<int64_t>() >= 0 && high.item<int64_t>() < spec.vocabulary, "model", "expected symbols 0 .. ",
+                  spec.vocabulary - 1, ", got ", low.item<int64_t>(), " .. ", high.item<int64_t>());
   }
 }
 

@@ -23,9 +23,10 @@ TapeBank::TapeBank(const TapeBankConfig& config_, const InputSpec& spec_, int64_
   const bool with_positions = config.positions == "on" || (config.positions == "auto" && images);
   int64_t count = spec.length;
   if (images) {
-    const int64_t height = config.resolution > 0 ? config.resolution : spec.height, image_width = config.resolution > 0 ? config.resolution : spec.width;
-    ADATAPE_CHECK(config.patch <= height && config.patch <= image_width, "config", "model.banks: bank \"", config.name, "\": expected patch at most ",
-                  std::min(height, image_width), ", got ", config.patch);
+    const int64_t height = config.resolution > 0 ? config.resolution : spec.height,
+                  image_width = config.resolution > 0 ? config.resolution : spec.width;
+    ADATAPE_CHECK(config.patch <= height && config.patch <= image_width, "config", "model.banks: bank \"", config.name,
+                  "\": expected patch at most ", std::min(height, image_width), ", got ", config.patch);
     count = (height / config.patch) * (image_width / config.patch);
     patch_weight = register_parameter("patch_weight", torch::zeros({width, spec.channels, config.patch, config.patch}));
   } else {
@@ -56,8 +57,8 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
     // A look-up, so that equal symbols are equal bits: their scores then tie exactly and the lower index wins.
     torch::Tensor values = at::embedding(symbol_weight.t(), batch.symbols) + bias;
     if (positions.defined()) {
-      ADATAPE_CHECK(layout->longest() <= positions.size(0), "model", "bank \"", config.name, "\": expected sequences of at most ", positions.size(0),
-                    " symbols (learned positions), got ", layout->longest());
+      ADATAPE_CHECK(layout->longest() <= positions.size(0), "model", "bank \"", config.name, "\": expected sequences of at most ",
+                    positions.size(0), " symbols (learned positions), got ", layout->longest());
       const torch::Tensor place = torch::arange(layout->total(), layout->offsets_tensor().options()) -
                                   layout->offsets_tensor().index_select(0, layout->example_of_token());
       values = values + positions.index_select(0, place);
@@ -68,10 +69,10 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
   if (config.resolution > 0) images = at::_upsample_bilinear2d_aa(images, {config.resolution, config.resolution}, false);
   const torch::Tensor weight = patch_weight.view({patch_weight.size(0), -1});
   const torch::Tensor patches = patch_rows(images, config.patch);
-  const int64_t batch_size = batch.size(), count = patches.size(0) / std::max<int64_t>(batch_size, 1);
+  const int64_t batch_size = batch.size(), count = (images.size(2) / config.patch) * (images.size(3) / config.patch);
   const std::vector<int64_t> lengths(static_cast<size_t>(batch_size), count);
   torch::Tensor values = linear(patches, weight, bias);
-  if (positions.defined()) values = (values.view({batch_size, count, -1}) + positions).view({-1, values.size(1)});
+  if (positions.defined()) values = (values.view({batch_size, count, values.size(1)}) + positions).view({-1, values.size(1)});
   context.count(part + " / patches", lengths, 2 * weight.numel());
   context.count(part + " / projection", lengths, project->flops_per_row());
   return {project->forward(values), std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, images.device())};

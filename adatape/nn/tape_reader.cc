@@ -21,7 +21,8 @@ void TapeReaderConfig::fields(FieldVisitor& visit) {
   visit.integer_or("rows_per_step", rows_per_step, "auto", {1, 1000000}, "bank rows K merged into one tape token; auto = floor(T / tau)");
   visit.choice("halting", halting, {"threshold", "none"}, "stop when the threshold is reached, or read T tokens always");
   visit.choice("selection", selection, {"query", "all", "given_order", "sorted", "random"},
-               "which rows are read next: the query's best, or for controls all rows at once, in the order given, sorted by their first feature, at random");
+               "which rows are read next: the query's best, or for controls all rows at once, in the order given, sorted by their first "
+               "feature, at random");
   visit.integer_or("key_split", key_split, "heads", {1, 1000000}, "keys are the first width / key_split features of a row");
   visit.choice("query_update", query_update, {"average", "replace"}, "how a tape token changes the query");
   visit.choice("ponder", ponder, {"entropy", "max"}, "ponder loss of a step: 1 - sum of squared weights, or 1 - largest weight");
@@ -38,13 +39,16 @@ void TapeReaderConfig::resolve(int64_t index, int64_t width, int64_t heads) {
   if (!mlp_width) mlp_width = 4 * width;
   if (selection == "all") rows_per_step = 1;
   if (halting == "none" || selection == "all") {
-    ADATAPE_CHECK(rows_per_step.has_value(), "config", key, "rows_per_step: expected a number, because halting = \"none\" leaves no threshold to derive it from");
+    ADATAPE_CHECK(rows_per_step.has_value(), "config", key,
+                  "rows_per_step: expected a number, because halting = \"none\" leaves no threshold to derive it from");
     return;
   }
   const double longest = max_tape_tokens ? static_cast<double>(*max_tape_tokens) : 1.0;
-  ADATAPE_CHECK(std::isfinite(threshold), "config", key, "threshold: expected a finite number, got ", threshold, "; halting = \"none\" reads without one");
+  ADATAPE_CHECK(std::isfinite(threshold), "config", key, "threshold: expected a finite number, got ", threshold,
+                "; halting = \"none\" reads without one");
   ADATAPE_CHECK(threshold <= longest, "config", key, "threshold: expected at most ",
-                max_tape_tokens ? concat("max_tape_tokens = ", *max_tape_tokens) : std::string("1 (a share of the longest tape)"), ", got ", threshold);
+                max_tape_tokens ? concat("max_tape_tokens = ", *max_tape_tokens) : std::string("1 (a share of the longest tape)"), ", got ",
+                threshold);
   // The small term keeps 6 / 2.0000000001-like divisions of exact ratios from losing a row.
   if (!rows_per_step) rows_per_step = std::max<int64_t>(1, static_cast<int64_t>(std::floor(longest / threshold + 1e-9)));
 }
@@ -77,7 +81,7 @@ torch::Tensor drawn_for_rows(const BankRows& bank, int64_t batch, const ForwardC
   const int64_t longest = bank.layout ? bank.layout->longest() : bank.values.size(0);
   const torch::Tensor drawn = counter_uniform(context.seed, context.step, where, context.examples, std::max<int64_t>(longest, 1));
   if (!bank.layout) return drawn;
-  std::vector<torch::Tensor> parts;
+  std::vector<torch::Tensor> parts = {drawn.new_zeros({0})};  // a batch may have no examples
   for (int64_t b = 0; b < batch; ++b) parts.push_back(drawn[b].narrow(0, 0, bank.layout->lengths()[b]));
   return torch::cat(parts);
 }
@@ -86,7 +90,8 @@ torch::Tensor drawn_for_rows(const BankRows& bank, int64_t batch, const ForwardC
 
 torch::Tensor TapeReader::drawn_mask(const BankRows& bank, int64_t batch, const ForwardContext& context) const {
   if (!context.training || config.bank_mask <= 0) return {};
-  return (drawn_for_rows(bank, batch, context, site(Site::kBankMask, static_cast<uint32_t>(index))) >= config.bank_mask).to(bank.values.device());
+  return (drawn_for_rows(bank, batch, context, site(Site::kBankMask, static_cast<uint32_t>(index))) >= config.bank_mask)
+      .to(bank.values.device());
 }
 
 torch::Tensor TapeReader::order_of(const BankRows& bank, int64_t batch, const ForwardContext& context) const {
@@ -101,7 +106,7 @@ torch::Tensor TapeReader::order_of(const BankRows& bank, int64_t batch, const Fo
     rank = torch::zeros({bank.values.size(0)}, bank.values.options());
   }
   if (!bank.layout) return at::argsort(rank.dim() == 2 ? rank : rank.expand({batch, -1}), true, -1, false);
-  std::vector<torch::Tensor> orders;
+  std::vector<torch::Tensor> orders = {index_tensor({}, rank.device())};  // a batch may have no examples
   for (int64_t b = 0; b < batch; ++b) {
     orders.push_back(at::argsort(rank.narrow(0, bank.layout->offsets()[b], bank.layout->lengths()[b]), true, 0, false));
   }
@@ -134,9 +139,9 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
     if (halts) thresholds = limits.to(torch::kFloat32) * config.threshold;
   }
 
-  std::tie(reading.tokens, reading.weights, reading.indices, reading.lengths, reading.ponder, reading.halting) =
-      ops::tape_read(noisy(raw_query, context), bank.values, bank.layout ? std::optional<torch::Tensor>(bank.layout->offsets_tensor()) : std::nullopt,
-                     norm->weight, norm->bias, options, optional(thresholds), optional(limits), optional(mask), optional(order));
+  std::tie(reading.tokens, reading.weights, reading.indices, reading.lengths, reading.ponder, reading.halting) = ops::tape_read(
+      noisy(raw_query, context), bank.values, bank.layout ? std::optional<torch::Tensor>(bank.layout->offsets_tensor()) : std::nullopt,
+      norm->weight, norm->bias, options, optional(thresholds), optional(limits), optional(mask), optional(order));
   reading.reader = index;
   reading.before_block = config.before_block;
 

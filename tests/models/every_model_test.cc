@@ -1,0 +1,226 @@
+// What holds for every model: an example's result is its own, records change nothing, the cost is what was computed.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+
+#include "model_cases.h"
+
+namespace adatape {
+namespace {
+
+using testing::chosen;
+using testing::ModelCase;
+
+class EveryModel : public ::testing::TestWithParam<ModelCase> {};
+
+ModelOutput forward(Model& model, const Batch& batch, bool record = true, bool training = false) {
+  ForwardOptions options;
+  options.record = record;
+  options.training = training;
+  options.seed = 3;
+  options.step = 11;
+  return model.forward(batch, options);
+}
+
+double largest_difference(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).abs().max().item<double>(); }
+
+// Example `place` of output against the only example of alone. Rows may differ only where scores are as good as equal; with these weights
+// they never are.
+void expect_same(const ModelOutput& output, int64_t place, const ModelOutput& alone) {
+  EXPECT_LE(largest_difference(output.logits[place], alone.logits[0]), 1e-6 * std::max(1.0, alone.logits.abs().max().item<double>()));
+  ASSERT_EQ(output.readings.size(), alone.readings.size());
+  for (size_t r = 0; r < output.readings.size(); ++r) {
+    const TapeReading &together = output.readings[r], &single = alone.readings[r];
+    const int64_t length = single.lengths[0].item<int64_t>();
+    ASSERT_EQ(together.lengths[place].item<int64_t>(), length);
+    EXPECT_TRUE(together.indices[place].narrow(0, 0, length).equal(single.indices[0].narrow(0, 0, length)));
+    EXPECT_LE(largest_difference(together.weights[place].narrow(0, 0, length), single.weights[0].narrow(0, 0, length)), 1e-6);
+  }
+  ASSERT_EQ(output.block_tokens.size() >= alone.block_tokens.size(), true);
+  for (size_t block = 0; block < output.block_tokens.size(); ++block) {
+    EXPECT_EQ(output.block_tokens[block][place], block < alone.block_tokens.size() ? alone.block_tokens[block][0] : 0);
+  }
+  for (size_t i = 0; i < output.auxiliary_losses.size(); ++i) {
+    EXPECT_NEAR(output.auxiliary_losses[i].values[place].item<double>(), alone.auxiliary_losses[i].values[0].item<double>(), 2e-6);
+  }
+}
+
+TEST_P(EveryModel, AnExampleIsTheSameAloneInAnyBatchAndOrder) {
+  torch::NoGradGuard no_grad;
+  const auto model = GetParam().make();
+  std::mt19937 random(5);
+  for (const bool training : {false, true}) {
+    const Batch batch = GetParam().batch(training ? 2 : 1);
+    std::vector<ModelOutput> alone;
+    for (int64_t b = 0; b < batch.size(); ++b) alone.push_back(forward(*model, chosen(batch, {b}), true, training));
+    std::vector<int64_t> which(static_cast<size_t>(batch.size()));
+    std::iota(which.begin(), which.end(), 0);
+    for (int round = 0; round < 4; ++round) {
+      const ModelOutput output = forward(*model, chosen(batch, which), true, training);
+      for (size_t place = 0; place < which.size(); ++place) {
+        SCOPED_TRACE(::testing::Message() << "round " << round << ", example " << which[place] << " at " << place << ", training "
+                                          << training);
+        expect_same(output, static_cast<int64_t>(place), alone[which[place]]);
+      }
+      std::shuffle(which.begin(), which.end(), random);
+      if (round == 1) which.resize(which.size() - 2);
+    }
+  }
+}
+
+TEST_P(EveryModel, ExamplesHaveDifferentResults) {  // else the test above could not fail
+  torch::NoGradGuard no_grad;
+  const torch::Tensor logits = forward(*GetParam().make(), GetParam().batch()).logits;
+  EXPECT_GT(largest_difference(logits[0], logits[1]), 1e-3);
+  EXPECT_GT(largest_difference(logits[1], logits[5]), 1e-3);
+}
+
+TEST_P(EveryModel, RecordingChangesNothing) {
+  torch::NoGradGuard no_grad;
+  const auto model = GetParam().make();
+  const Batch batch = GetParam().batch();
+  const ModelOutput with = forward(*model, batch, true), without = forward(*model, batch, false);
+  EXPECT_LE(largest_difference(with.logits, without.logits), 1e-6);
+  EXPECT_TRUE(without.work.empty());
+  EXPECT_TRUE(without.block_tokens.empty());
+  EXPECT_FALSE(with.work.empty());
+}
+
+TEST_P(EveryModel, TheCostIsWhatWasComputed) {
+  torch::NoGradGuard no_grad;
+  const auto model = GetParam().make();
+  const Batch batch = GetParam().batch();
+  const int64_t before = matrix_product_flops();
+  const ModelOutput output = forward(*model, batch);
+  const int64_t done = matrix_product_flops() - before;
+  int64_t products = 0, readings = 0;
+  for (const WorkItem& item : output.work) {
+    ASSERT_EQ(static_cast<int64_t>(item.rows.size()), batch.size()) << item.part;
+    const int64_t flops = std::accumulate(item.rows.begin(), item.rows.end(), int64_t{0}) * item.flops_per_row;
+    const bool reading = item.part.find(" / scores") != std::string::npos || item.part.find(" / merge") != std::string::npos;
+    (reading ? readings : products) += flops;
+  }
+  EXPECT_EQ(products, done);
+  // The reader scores and merges inside one operator: what it says it read, counted from its answer.
+  int64_t read = 0;
+  const bool by_query = GetParam().keys.find("selection") == std::string::npos;
+  for (const TapeReading& reading : output.readings) {
+    read += 2 * 16 * (reading.indices >= 0).sum().item<int64_t>();
+    const bool own = GetParam().label == "adatape_learnable" || (GetParam().label == "adatape_two_readers" && reading.reader == 2);
+    for (int64_t b = 0; by_query && b < batch.size(); ++b) {
+      const int64_t rows = own                                                       ? (reading.reader == 2 ? 11 : 12)
+                           : !batch.images.defined()                                 ? batch.offsets[b + 1] - batch.offsets[b]
+                           : GetParam().keys.find("resolution") != std::string::npos ? 9
+                                                                                     : 12;  // 3 x 3, or 4 x 3 patches of side 3
+      read += 2 * (16 / 4) * rows * reading.lengths[b].item<int64_t>();
+    }
+  }
+  EXPECT_EQ(readings, read);
+}
+
+TEST_P(EveryModel, GradientsAreFiniteAndReachEveryParameter) {
+  const auto model = GetParam().make();
+  const Batch batch = GetParam().batch();
+  const ModelOutput output = forward(*model, batch, false, true);
+  torch::Tensor objective = (output.logits * torch::linspace(-1, 1, output.logits.numel()).view_as(output.logits)).sum();
+  for (const AuxiliaryLoss& loss : output.auxiliary_losses) objective = objective + loss.values.mean();
+  objective.backward();
+  for (const NamedParameter& parameter : model->named_parameters()) {
+    ASSERT_TRUE(parameter.tensor.grad().defined()) << parameter.name;
+    EXPECT_TRUE(torch::isfinite(parameter.tensor.grad()).all().item<bool>()) << parameter.name;
+    // The last block's tape tokens are not pooled where a class token is.
+    const bool unused =
+        GetParam().keys.find("pooling = \"token\"") != std::string::npos && parameter.name.find("block_1.tape_feed_forward") == 0;
+    EXPECT_TRUE(unused || parameter.tensor.grad().abs().sum().item<double>() > 0) << parameter.name;
+  }
+}
+
+TEST_P(EveryModel, EqualSeedsGiveEqualBits) {
+  const auto one = GetParam().make(), two = GetParam().make();
+  one->initialize(5, 2);
+  two->initialize(5, 2);
+  const auto parameters = one->named_parameters(), same = two->named_parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) EXPECT_TRUE(parameters[i].tensor.equal(same[i].tensor)) << parameters[i].name;
+  two->initialize(5, 3);
+  const auto other = two->named_parameters();
+  EXPECT_FALSE(std::equal(parameters.begin(), parameters.end(), other.begin(),
+                          [](const auto& a, const auto& b) { return a.tensor.equal(b.tensor); }));
+}
+
+// Empty batches are answered with no rows.
+TEST_P(EveryModel, NoExamples) {
+  torch::NoGradGuard no_grad;
+  Batch none;
+  none.examples = torch::zeros({0}, torch::kInt64);
+  if (GetParam().lengths.empty()) {
+    none.images = torch::zeros({0, GetParam().spec.channels, GetParam().spec.height, GetParam().spec.width});
+  } else {
+    none.symbols = torch::zeros({0}, torch::kInt64);
+    none.offsets = {0};
+  }
+  EXPECT_EQ(forward(*GetParam().make(), none).logits.sizes(), (at::IntArrayRef{0, 3}));
+}
+
+TEST_P(EveryModel, WrongBatchesAreNamed) {
+  const auto model = GetParam().make();
+  const auto error = [&](const Batch& batch) -> std::string {
+    try {
+      forward(*model, batch);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  const bool images = GetParam().lengths.empty();
+  const Batch other = images ? testing::symbol_batch({3}, 4, 1) : testing::image_batch(2, testing::image_spec(), 1);
+  EXPECT_THAT(error(other), ::testing::HasSubstr(images ? "expected images" : "expected symbols"));
+  if (images) {
+    EXPECT_THAT(error(testing::image_batch(2, testing::image_spec(12, 10), 1)),
+                ::testing::HasSubstr("expected images [B, 2, 13, 10], got [2, 2, 12, 10]"));
+  } else {
+    EXPECT_THAT(error(testing::symbol_batch({9, 9}, 6, 1)), ::testing::HasSubstr("expected symbols 0 .. 3, got 0 .. 5"));
+  }
+}
+
+// A sequence without symbols is an example like others: finite, and no other example's result moves.
+class EverySequenceModel : public EveryModel {};
+TEST_P(EverySequenceModel, EmptySequences) {
+  torch::NoGradGuard no_grad;
+  const auto model = GetParam().make();
+  const Batch batch = testing::symbol_batch({0, 4, 0}, GetParam().spec.vocabulary, 3);
+  const ModelOutput together = forward(*model, batch), alone = forward(*model, chosen(batch, {1})),
+                    empty = forward(*model, chosen(batch, {0, 2}));
+  EXPECT_TRUE(torch::isfinite(together.logits).all().item<bool>());
+  EXPECT_LE(largest_difference(together.logits[1], alone.logits[0]), 1e-6);
+  EXPECT_LE(largest_difference(together.logits[0], empty.logits[0]), 1e-6);
+}
+
+std::vector<ModelCase> sequence_cases() {  // flat input has one length
+  std::vector<ModelCase> cases = testing::model_cases();
+  std::erase_if(cases, [](const ModelCase& one) { return one.lengths.empty() || one.keys.find("\"flat\"") != std::string::npos; });
+  return cases;
+}
+INSTANTIATE_TEST_SUITE_P(All, EverySequenceModel, ::testing::ValuesIn(sequence_cases()),
+                         [](const auto& which) { return which.param.label; });
+
+INSTANTIATE_TEST_SUITE_P(All, EveryModel, ::testing::ValuesIn(testing::model_cases()), [](const auto& which) { return which.param.label; });
+
+TEST(ModelRegistryTest, TheCasesCoverIt) {
+  std::set<std::string> covered;
+  for (const ModelCase& one : testing::model_cases()) covered.insert(one.model);
+  for (const ModelEntry& entry : model_registry())
+    EXPECT_EQ(covered.count(entry.name), 1u) << entry.name << " has no case in model_cases.h";
+}
+
+TEST(ModelRegistryTest, UnknownNamesGetTheNearest) {
+  try {
+    find_model("adatpe");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("got \"adatpe\"; did you mean \"adatape\"?"));
+  }
+}
+
+}  // namespace
+}  // namespace adatape

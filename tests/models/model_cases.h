@@ -1,0 +1,172 @@
+// Models of every family on every kind of input, with parameters that leave nothing zero, and batches for them.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "adatape/core/check.h"
+#include "adatape/models/registry.h"
+#include "adatape/nn/initialize.h"
+
+namespace adatape::testing {
+
+inline InputSpec symbol_spec(int64_t length = 9, int64_t classes = 3) {
+  InputSpec spec;
+  spec.kind = InputSpec::Kind::kSymbols;
+  spec.vocabulary = 4;
+  spec.length = length;
+  spec.classes = classes;
+  return spec;
+}
+
+inline InputSpec image_spec(int64_t height = 13, int64_t width = 10, int64_t classes = 3) {
+  InputSpec spec;
+  spec.kind = InputSpec::Kind::kImages;
+  spec.channels = 2;
+  spec.height = height;
+  spec.width = width;
+  spec.classes = classes;
+  return spec;
+}
+
+// The model that [model] keys describe (TOML lines).
+inline std::shared_ptr<Model> make_model(const std::string& name, const std::string& keys, const InputSpec& spec) {
+  const ModelEntry& entry = find_model(name);
+  const auto config = entry.make_config();
+  ConfigDocument::from_text("name = \"" + name + "\"\n" + keys).read(*config);
+  config->resolve(spec);
+  config->validate(spec);
+  return entry.make_model(*config, spec);
+}
+
+// Moves every parameter off its start: no zero classifier, no unit scale.
+inline void perturb(const Model& model, uint64_t seed, double deviation = 0.15) {
+  torch::NoGradGuard no_grad;
+  at::Generator generator = parameter_generator(seed, 0);
+  for (const NamedParameter& parameter : model.named_parameters()) {
+    torch::Tensor noise = torch::zeros_like(parameter.tensor);
+    normal(noise, deviation, generator);
+    parameter.tensor.data().add_(noise);
+  }
+}
+
+// Examples with identities 100, 101 ...; sequences of these lengths.
+inline Batch symbol_batch(const std::vector<int64_t>& lengths, int64_t vocabulary, uint32_t seed) {
+  std::mt19937 random(seed);
+  Batch batch;
+  batch.offsets = {0};
+  std::vector<int64_t> symbols;
+  for (const int64_t length : lengths) {
+    for (int64_t i = 0; i < length; ++i) symbols.push_back(static_cast<int64_t>(random() % static_cast<uint32_t>(vocabulary)));
+    batch.offsets.push_back(static_cast<int64_t>(symbols.size()));
+  }
+  batch.symbols = torch::tensor(symbols, torch::kInt64);
+  batch.examples = torch::arange(100, 100 + batch.size(), torch::kInt64);
+  return batch;
+}
+
+inline Batch image_batch(int64_t count, const InputSpec& spec, uint64_t seed) {
+  at::Generator generator = parameter_generator(seed, 1);
+  Batch batch;
+  batch.images = torch::empty({count, spec.channels, spec.height, spec.width}).uniform_(-1, 1, generator);
+  batch.examples = torch::arange(100, 100 + count, torch::kInt64);
+  return batch;
+}
+
+// These examples of a batch, in this order.
+inline Batch chosen(const Batch& batch, const std::vector<int64_t>& which) {
+  const torch::Tensor index = torch::tensor(which, torch::kInt64);
+  Batch result;
+  result.examples = batch.examples.index_select(0, index);
+  if (batch.images.defined()) {
+    result.images = batch.images.index_select(0, index);
+    return result;
+  }
+  std::vector<torch::Tensor> parts;
+  result.offsets = {0};
+  for (const int64_t b : which) {
+    parts.push_back(batch.symbols.slice(0, batch.offsets[b], batch.offsets[b + 1]));
+    result.offsets.push_back(result.offsets.back() + parts.back().size(0));
+  }
+  result.symbols = torch::cat(parts);
+  return result;
+}
+
+struct ModelCase {
+  friend void PrintTo(const ModelCase& one, std::ostream* stream) { *stream << one.label; }
+  std::string label, model, keys;
+  InputSpec spec;
+  std::vector<int64_t> lengths;  // of sequences; empty: images
+
+  std::shared_ptr<Model> make() const {
+    auto made = make_model(model, keys, spec);
+    perturb(*made, 7);
+    return made;
+  }
+  Batch batch(uint32_t seed = 1) const {
+    return lengths.empty() ? image_batch(6, spec, seed) : symbol_batch(lengths, spec.vocabulary, seed);
+  }
+};
+
+inline const std::vector<ModelCase>& model_cases() {
+  const std::string small = "width = 16\nheads = 4\nffn_width = 24\n";
+  const std::string tokens = small + "input = \"tokens\"\n", flat = small + "input = \"flat\"\n", patches = small + "patch = 4\n";
+  const std::string class_token = "class_token = true\npooling = \"token\"\n";
+  const std::string bank = "[[banks]]\nname = \"input\"\npatch = 3\n";
+  const std::string reader = "[[readers]]\nmax_tape_tokens = 5\nthreshold = 1.7\nrows_per_step = 2\n";
+  const std::vector<int64_t> ragged = {5, 9, 1, 5, 7, 9}, equal = {9, 9, 9, 9, 9, 9};
+  const InputSpec symbols = symbol_spec(), images = image_spec();
+  static const std::vector<ModelCase> cases = {
+      {"transformer_tokens", "transformer", tokens, symbols, ragged},
+      {"transformer_flat", "transformer", flat, symbols, equal},
+      {"vit_gap", "vit", patches, images, {}},
+      {"vit_token", "vit", patches + class_token, images, {}},
+      {"vit_fc_norm", "vit", patches + "norm = \"after_pooling\"\ngelu = \"exact\"\n", images, {}},
+      {"adatape_tokens", "adatape", tokens + reader, symbols, ragged},
+      {"adatape_flat", "adatape", flat + reader + "before_block = 0\n", symbols, equal},
+      {"adatape_class_token", "adatape",
+       small + "input = \"class_token\"\nclass_token_start = \"normal\"\npooling = \"token\"\n" +
+           "[[readers]]\nbefore_block = 0\nmax_tape_tokens = \"bank\"\nthreshold = 0.5\nrows_per_step = 2\n",
+       symbols, ragged},
+      {"adatape_images", "adatape", patches + bank + reader, images, {}},
+      {"adatape_images_token",
+       "adatape",
+       patches + class_token + bank + "resolution = 9\n" + reader + "query_update = \"replace\"\nponder = \"max\"\n",
+       images,
+       {}},
+      {"adatape_learnable", "adatape",
+       tokens + "tape_ffn_width = 0\n[[banks]]\nname = \"input\"\nkind = \"learnable\"\nrows = 12\n" + reader, symbols, ragged},
+      {"adatape_two_readers", "adatape",
+       tokens + "blocks = 3\n" + bank + "[[banks]]\nname = \"own\"\nkind = \"learnable\"\nrows = 11\n" + reader + "before_block = 0\n" +
+           reader + "before_block = 0\nquery = \"learned\"\n" + reader + "before_block = 2\nbank = \"own\"\n",
+       symbols, ragged},
+      {"adatape_all", "adatape", tokens + "[[readers]]\nselection = \"all\"\n", symbols, ragged},
+      {"adatape_sorted", "adatape", tokens + "[[readers]]\nselection = \"sorted\"\nhalting = \"none\"\nrows_per_step = 2\n", symbols,
+       ragged},
+      {"adatape_random", "adatape", tokens + "[[readers]]\nselection = \"random\"\nhalting = \"none\"\nrows_per_step = 2\n", symbols,
+       ragged},
+      {"universal_per_token", "universal_transformer", tokens + "max_steps = 5\nhalting_bias = 0\nstep_embedding = true\n", symbols,
+       ragged},
+      {"universal_per_token_basic", "universal_transformer", tokens + "max_steps = 5\nhalting_bias = 0\noutput = \"basic\"\n", symbols,
+       ragged},
+      {"universal_per_example", "universal_transformer", tokens + "max_steps = 5\nhalting_bias = 0\nhalting = \"per_example\"\n", symbols,
+       ragged},
+      {"universal_flat", "universal_transformer", flat + "max_steps = 5\nhalting_bias = 0\n", symbols, equal},
+      {"uvit_per_example_basic",
+       "uvit",
+       patches + class_token + "max_steps = 5\nhalting_bias = 0\nhalting = \"per_example\"\noutput = \"basic\"\n",
+       images,
+       {}},
+      {"uvit_per_token", "uvit", patches + "max_steps = 5\nhalting_bias = 0\n", images, {}},
+      {"u2t_per_token", "u2t", patches + "max_steps = 3\nhalting_bias = 0\n", images, {}},
+      {"u2t_per_example", "u2t", tokens + "max_steps = 4\nhalting_bias = 0\nhalting = \"per_example\"\n", symbols, ragged},
+  };
+  return cases;
+}
+
+}  // namespace adatape::testing
