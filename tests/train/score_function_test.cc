@@ -4,6 +4,8 @@
 #include <torch/types.h>
 
 #include "adatape/core/check.h"
+#include "adatape/tasks/task.h"
+#include "adatape/train/trainer.h"
 #include "tests/train/test_run.h"
 
 namespace adatape {
@@ -29,6 +31,38 @@ TEST(ScoreFunction, EqualLossesSayNothing) {
 TEST(ScoreFunction, SaysWhatDoesNotFit) {
   EXPECT_EQ(testing::error_of([] { score_function_loss(torch::zeros({3}), torch::zeros({2})); }),
             "score function: expected a loss and a log-density for each example, got [3] and [2]");
+}
+
+// The right answer's logit is what the model drew around `mean`: the higher, the smaller the loss, and no other gradient leads there.
+class DrawingModel : public testing::TinyModel {
+ public:
+  explicit DrawingModel(double weight_) : choice_weight(weight_) { mean = register_parameter("mean", torch::zeros({1})); }
+  void initialize(uint64_t, uint64_t) override {}
+  ModelOutput forward(const Batch& batch, const ForwardOptions& options) override {
+    const torch::Tensor draws = counter_normal(options.seed, options.step, site(Site::kDropout), batch.examples, 1).squeeze(1);
+    const torch::Tensor drawn = mean.detach() + draws * (options.training ? 1.0 : 0.0);
+    ModelOutput output;
+    output.logits = torch::one_hot(batch.labels, 2) * drawn.unsqueeze(1) + 0 * mean;
+    if (options.training) output.random_choices.push_back({-0.5 * (drawn - mean).square(), choice_weight});
+    return output;
+  }
+  torch::Tensor mean;
+  double choice_weight;
+};
+
+TEST(ScoreFunction, MovesWhatNothingElseMoves) {
+  for (const double weight : {0.0, 1.0}) {
+    const testing::TemporaryFolder folder;
+    RunConfig config = testing::tiny_config({"training.steps=40", "training.batch_size=64", "training.weight_decay=0"});
+    DrawingModel model(weight);
+    const std::unique_ptr<Task> task = find_task("parity").make_task(*config.task);
+    Trainer(config, *task, model, {.output = folder / "run", .command = "test", .quiet = true}).run();
+    if (weight == 0) {
+      EXPECT_EQ(model.mean.item<float>(), 0);
+    } else {
+      EXPECT_GT(model.mean.item<float>(), 0.3);
+    }
+  }
 }
 
 }  // namespace
