@@ -34,6 +34,7 @@ CASES = {
     "replace": ([9, 5], False, dict(query_update="replace", ponder="max")),
     "limits": ([9, 5], False, dict(thresholds=torch.tensor([1.0, 0.4]), step_limits=torch.tensor([3, 2]))),
     "mask": ([9, 5], False, dict(bank_mask=torch.arange(14) % 3 > 0)),
+    "query_offset": ([9, 5], False, dict(query_offset=torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.0, -0.5]], dtype=torch.float64))),
     "order": ([4, 3], False, dict(order=torch.tensor([2, 0, 1, 3, 1, 2, 0]))),
 }
 

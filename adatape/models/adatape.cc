@@ -98,6 +98,7 @@ ModelOutput AdaTape::forward(const Batch& batch, const ForwardOptions& options) 
       TapeReading reading;
       tokens = readers_[next]->forward(tokens, query_of(*readers_[next], tokens), bank, context, reading);
       ponder = ponder.defined() ? ponder + reading.ponder : reading.ponder;
+      if (reading.query_log_density.defined()) output.random_choices.push_back({reading.query_log_density, readers_[next]->config.score_weight});
       output.readings.push_back(std::move(reading));
     }
     tokens = blocks_[i]->forward(tokens, context, i, stochastic_depth_rate(config_.stochastic_depth, i, config_.blocks));

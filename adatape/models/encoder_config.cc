@@ -38,6 +38,7 @@ ForwardContext context_of(const Batch& batch, const ForwardOptions& options, Mod
   context.training = options.training;
   context.seed = options.seed;
   context.step = options.step;
+  context.draw_step = options.draw_step;
   context.examples = batch.examples.defined() ? batch.examples : torch::arange(batch.size(), torch::kInt64);
   context.work = options.record ? &output.work : nullptr;
   return context;

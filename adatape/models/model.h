@@ -18,6 +18,7 @@ struct ForwardOptions {
   bool record = false;    // fill work, block_tokens and intermediates (costs time)
   uint64_t seed = 0;      // with step and Batch::examples: the key of all random draws
   uint64_t step = 0;
+  uint64_t draw_step = 0;  // steps since the weights were drawn, for what is annealed: behind step after a restart
 };
 
 // The configuration of a model: `[model]` in TOML. Each family derives its own.

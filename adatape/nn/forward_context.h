@@ -20,6 +20,7 @@ struct ForwardContext {
   bool training = false;
   uint64_t seed = 0;
   uint64_t step = 0;
+  uint64_t draw_step = 0;                // steps since the weights were drawn: what schedules go by
   torch::Tensor examples;                // int64 [B], CPU
   std::vector<WorkItem>* work = nullptr;  // null: nobody counts
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
@@ -27,7 +28,14 @@ void TapeReaderConfig::fields(FieldVisitor& visit) {
   visit.choice("query_update", query_update, {"average", "replace"}, "how a tape token changes the query");
   visit.choice("ponder", ponder, {"entropy", "max"}, "ponder loss of a step: 1 - sum of squared weights, or 1 - largest weight");
   visit.integer_or("mlp_width", mlp_width, "auto", {1, 10000000}, "width of the tape MLP (GLU); auto = 4 x width");
-  visit.real("query_noise", query_noise, {0, 1e6}, "deviation of Gaussian noise on the query while training");
+  visit.real("query_noise", query_noise, {0, 1e6}, "deviation of Gaussian noise on the query while training, drawn once an example");
+  visit.choice("query_noise_place", query_noise_place, {"before_norm", "after_norm"},
+               "where query_noise is added: to the raw query, or to the features of the normalised query that meet the keys");
+  visit.integer("query_noise_anneal_steps", query_noise_anneal_steps, {0, 1000000000},
+                "training steps (of a draw of the weights) over which query_noise falls linearly to 0; 0 = it stays");
+  visit.real(
+      "score_weight", score_weight, {0, 1e6},
+      "weight of a score-function term, through which the task loss moves the query towards better reading orders; needs query_noise");
   visit.real("bank_mask", bank_mask, {0, 0.999}, "share of bank rows hidden from an example while training");
 }
 
@@ -37,6 +45,11 @@ void TapeReaderConfig::resolve(int64_t index, int64_t width, int64_t heads) {
   ADATAPE_CHECK(width % split == 0, "config", key, "key_split: expected a divisor of model.width ", width, ", got ", split);
   key_split = split;
   if (!mlp_width) mlp_width = 4 * width;
+  ADATAPE_CHECK(score_weight == 0 || query_noise > 0, "config", key,
+                "score_weight: expected query_noise > 0 beside it (the noise is what it learns from), got ", "score_weight ", score_weight,
+                " and query_noise 0");
+  ADATAPE_CHECK(score_weight == 0 || selection == "query", "config", key, "score_weight: expected selection = \"query\" beside it, got \"",
+                selection, "\", which reads without a query");
   if (selection == "all") rows_per_step = 1;
   if (halting == "none" || selection == "all") {
     ADATAPE_CHECK(rows_per_step.has_value(), "config", key,
@@ -67,11 +80,26 @@ void TapeReader::initialize(at::Generator& generator) {
   if (query.defined()) normal(query, 0.02, generator);
 }
 
-torch::Tensor TapeReader::noisy(const torch::Tensor& raw, const ForwardContext& context) const {
-  if (!context.training || config.query_noise <= 0) return raw;
+TapeReader::NoisyQuery TapeReader::noisy(const torch::Tensor& raw, const ForwardContext& context) const {
+  double deviation = context.training ? config.query_noise : 0;
+  if (config.query_noise_anneal_steps > 0) {
+    deviation *= std::max(0.0, 1 - static_cast<double>(context.draw_step) / static_cast<double>(config.query_noise_anneal_steps));
+  }
+  if (deviation <= 0) return {raw, {}, {}};
+  const bool before_norm = config.query_noise_place == "before_norm";
+  const int64_t features = before_norm ? width : width / *config.key_split;
   const torch::Tensor noise =
-      counter_normal(context.seed, context.step, site(Site::kQueryNoise, static_cast<uint32_t>(index)), context.examples, raw.size(1));
-  return raw + noise.to(raw.options().requires_grad(false)) * config.query_noise;
+      counter_normal(context.seed, context.step, site(Site::kQueryNoise, static_cast<uint32_t>(index)), context.examples, features)
+          .to(raw.options().requires_grad(false)) *
+      deviation;
+  NoisyQuery result{before_norm ? raw + noise : raw, before_norm ? torch::Tensor() : noise, {}};
+  if (config.score_weight > 0) {
+    // log N(x; mean, deviation^2): what was drawn, x, is a constant, and the mean is what learns.
+    const torch::Tensor mean = before_norm ? raw : norm->forward(raw).narrow(1, 0, features);
+    const torch::Tensor distance = (mean.detach() + noise - mean) / deviation;
+    result.log_density = -0.5 * distance.square().sum(1) - features * std::log(deviation * std::sqrt(2 * std::numbers::pi));
+  }
+  return result;
 }
 
 namespace {
@@ -79,7 +107,7 @@ namespace {
 // uniform [0, 1) for each row of a bank: [R] packed or [B, M] shared; an example's draws do not depend on its batch.
 torch::Tensor drawn_for_rows(const BankRows& bank, int64_t batch, const ForwardContext& context, uint32_t where) {
   const int64_t longest = bank.layout ? bank.layout->longest() : bank.values.size(0);
-  const torch::Tensor drawn = counter_uniform(context.seed, context.step, where, context.examples, std::max<int64_t>(longest, 1));
+  torch::Tensor drawn = counter_uniform(context.seed, context.step, where, context.examples, std::max<int64_t>(longest, 1));
   if (!bank.layout) return drawn;
   std::vector<torch::Tensor> parts = {drawn.new_zeros({0})};  // a batch may have no examples
   for (int64_t b = 0; b < batch; ++b) parts.push_back(drawn[b].narrow(0, 0, bank.layout->lengths()[b]));
@@ -139,9 +167,11 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
     if (halts) thresholds = limits.to(torch::kFloat32) * config.threshold;
   }
 
+  const NoisyQuery query_read = noisy(raw_query, context);
+  reading.query_log_density = query_read.log_density;
   std::tie(reading.tokens, reading.weights, reading.indices, reading.lengths, reading.ponder, reading.halting) = ops::tape_read(
-      noisy(raw_query, context), bank.values, bank.layout ? std::optional<torch::Tensor>(bank.layout->offsets_tensor()) : std::nullopt,
-      norm->weight, norm->bias, options, optional(thresholds), optional(limits), optional(mask), optional(order));
+      query_read.raw, bank.values, bank.layout ? std::optional<torch::Tensor>(bank.layout->offsets_tensor()) : std::nullopt, norm->weight,
+      norm->bias, options, optional(thresholds), optional(limits), optional(mask), optional(order), optional(query_read.offset));
   reading.reader = index;
   reading.before_block = config.before_block;
 

@@ -16,7 +16,7 @@ struct TapeReading {
   torch::Tensor lengths;  // int64 [B]
   torch::Tensor ponder;   // [B]
   torch::Tensor halting;  // [B, T]
-  torch::Tensor query_log_density;  // [B] log-density of the query's noise, differentiable in the query; undefined without score_weight
+  torch::Tensor query_log_density;  // [B] log-density of the query's noise, differentiable in the query; undefined without noise or score_weight
 };
 
 struct TapeReaderConfig {
@@ -33,6 +33,9 @@ struct TapeReaderConfig {
   std::string ponder = "entropy";
   std::optional<int64_t> mlp_width;              // "auto" = 4 D
   double query_noise = 0;
+  std::string query_noise_place = "before_norm";  // before_norm (all of the raw query) | after_norm (the keys' share of the normalised one)
+  int64_t query_noise_anneal_steps = 0;           // 0: constant
+  double score_weight = 0;
   double bank_mask = 0;
   void fields(FieldVisitor& visit);
   // Puts numbers in the place of "auto" and "heads", and checks what belongs together; index is for error texts.
@@ -56,7 +59,12 @@ struct TapeReader : Module {
   torch::Tensor query;              // [D]; only with query = "learned"
 
  private:
-  torch::Tensor noisy(const torch::Tensor& query, const ForwardContext& context) const;
+  struct NoisyQuery {
+    torch::Tensor raw;          // [B, D]
+    torch::Tensor offset;       // [B, d], or undefined: the query_offset of tape_read
+    torch::Tensor log_density;  // [B], or undefined
+  };
+  NoisyQuery noisy(const torch::Tensor& raw, const ForwardContext& context) const;
   // Bank mask [R] or [B, M] of this step, or undefined.
   torch::Tensor drawn_mask(const BankRows& bank, int64_t batch, const ForwardContext& context) const;
   // The `order` argument of tape_read for controls, or undefined for selection by query.

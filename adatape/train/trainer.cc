@@ -16,6 +16,7 @@
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/schedule.h"
+#include "adatape/train/score_function.h"
 #include "adatape/train/version.h"
 
 namespace adatape {
@@ -137,7 +138,10 @@ void Trainer::train_step() {
   const auto start = Clock::now();
   const TrainingConfig& training = config_.training;
   const Batch batch = prefetcher_->next();
-  const ForwardOptions forward{.training = true, .seed = static_cast<uint64_t>(training.seed), .step = static_cast<uint64_t>(state_.step)};
+  const ForwardOptions forward{.training = true,
+                               .seed = static_cast<uint64_t>(training.seed),
+                               .step = static_cast<uint64_t>(state_.step),
+                               .draw_step = static_cast<uint64_t>(state_.draw_step)};
   const int64_t part_size = (batch.size() + training.accumulate - 1) / training.accumulate;
 
   // Names and values of the losses, means over the batch: the whole objective, the task's part, the auxiliary ones.
@@ -159,8 +163,8 @@ void Trainer::train_step() {
     const Batch part = (count == batch.size() ? batch : micro_batch(batch, first, count)).to(options_.device);
     const double share = static_cast<double>(count) / static_cast<double>(batch.size());
     const ModelOutput output = model_.forward(part, forward);
-    const at::Tensor task_loss =
-        model_.combine(output, [&](const at::Tensor& logits) { return task_.example_loss(logits, part); }).mean() * share;
+    const at::Tensor task_losses = model_.combine(output, [&](const at::Tensor& logits) { return task_.example_loss(logits, part); });
+    const at::Tensor task_loss = task_losses.mean() * share;
     at::Tensor loss = task_loss;
     for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) {
       const at::Tensor mean = auxiliary.values.mean() * share;
@@ -169,6 +173,10 @@ void Trainer::train_step() {
     }
     if (!output.auxiliary_losses.empty()) add("task_loss", task_loss.detach());
     add("loss", loss.detach());
+    // Its value says nothing (only its gradient does), so it is no part of the loss that is written down.
+    for (const RandomChoice& choice : output.random_choices) {
+      if (choice.weight != 0) loss = loss + score_function_loss(task_losses, choice.log_density) * (choice.weight * share);
+    }
     loss.backward();
   }
   const at::Tensor norm = optimizer_.gradient_norm();

@@ -49,10 +49,10 @@ inline TapeReadGradients run_backward(const Kernel& kernel, const Reading& readi
                                       const std::optional<at::Tensor>& grad_ponder) {
   const TapeReadInputs& in = reading.inputs;
   const auto& [tokens, weights, indices, lengths, ponder, halting] = result;
-  return kernel.backward(
-      {grad_tokens, grad_weights, grad_ponder, in.query, in.bank, in.bank_offsets, in.norm_weight, in.norm_bias, weights, indices, lengths},
-      {reading.options.key_width, in.order.has_value(), reading.options.query_update, reading.options.ponder,
-       reading.options.norm_epsilon});
+  return kernel.backward({grad_tokens, grad_weights, grad_ponder, in.query, in.bank, in.bank_offsets, in.norm_weight, in.norm_bias, weights,
+                          indices, lengths, in.query_offset},
+                         {reading.options.key_width, in.order.has_value(), reading.options.query_update, reading.options.ponder,
+                          reading.options.norm_epsilon});
 }
 
 // |got - expected| <= tolerance * max(1, max |expected|); integers and NaN places are equal.

@@ -104,6 +104,9 @@ TEST_P(TapeReadKernel, HasTheGradientOfFiniteDifferences) {
                                 make_reading("shared " + query_update + " " + ponder, {9, 9, 9}, 6, options, at::kDouble, true));
     }
   }
+  Reading moved = make_reading("query offset", {7, 5}, 6, {3, 3, 2, 1.6, "average", "entropy", 1e-6}, at::kDouble);
+  moved.inputs.query_offset = at::randn({2, 3}, at::kDouble);
+  expect_finite_differences(GetParam(), moved);
   Reading ordered = make_reading("order", {4, 5}, 6, {2, 3, 2, 1.6, "average", "entropy", 1e-6}, at::kDouble);
   ordered.inputs.order = torch::tensor({3, 1, 0, 2, 4, 0, 1, 2, 3}, at::kLong);
   expect_finite_differences(GetParam(), ordered);
@@ -158,6 +161,9 @@ std::vector<Reading> readings(at::ScalarType type) {
   limited.inputs.thresholds = torch::tensor({0.3, kInfinity, 1.0, 5.0}, at::kFloat);
   limited.inputs.step_limits = torch::tensor({6, 5, 0, 1}, at::kLong);
   all.push_back(limited);
+  Reading moved = make_reading("query offset", {14, 0, 5}, 12, usual, type);
+  moved.inputs.query_offset = at::randn({3, 5}).to(type);
+  all.push_back(moved);
   Reading ordered = make_reading("order", {14, 0, 5}, 12, usual, type);
   ordered.inputs.order = at::cat({at::randperm(14), at::randperm(5)});
   ordered.inputs.bank_mask = at::rand({19}) < 0.7;
@@ -211,7 +217,7 @@ TEST(TapeReadCpu, AnExampleAloneGivesTheSameBits) {
         if (one.inputs.*member)
           *(one.inputs.*member) = packed ? (one.inputs.*member)->narrow(0, first, count) : (one.inputs.*member)->narrow(0, b, 1);
       }
-      for (auto member : {&TapeReadInputs::thresholds, &TapeReadInputs::step_limits}) {
+      for (auto member : {&TapeReadInputs::thresholds, &TapeReadInputs::step_limits, &TapeReadInputs::query_offset}) {
         if (one.inputs.*member) *(one.inputs.*member) = (one.inputs.*member)->narrow(0, b, 1);
       }
       const TapeReadResult alone = kCpu.forward(one.inputs, one.options);

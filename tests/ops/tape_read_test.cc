@@ -21,7 +21,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 TapeReadResult read(const Reading& reading) {
   const TapeReadInputs& in = reading.inputs;
   return tape_read(in.query, in.bank, in.bank_offsets, in.norm_weight, in.norm_bias, reading.options, in.thresholds, in.step_limits,
-                   in.bank_mask, in.order);
+                   in.bank_mask, in.order, in.query_offset);
 }
 
 std::vector<int64_t> integers(const at::Tensor& tensor) {
@@ -54,6 +54,12 @@ TEST_P(TapeRead, FollowsTheEquationsByHand) {
   expect_close(weights, torch::tensor({{{0.5, 0.5}, {0.5, 0.5}, {0.0, 0.0}, {0.0, 0.0}, {0.0, 0.0}}}, at::kDouble), 1e-12, "weights");
   expect_close(ponder, torch::tensor({1.0}, at::kDouble), 1e-12, "ponder");
   expect_close(halting, torch::tensor({{0.5, 1.0, 0.0, 0.0, 0.0}}, at::kDouble), 1e-12, "halting");
+
+  // With the normalised query moved from 1 to -3 the other two rows come first: q = (-3 - 1) / 2 after them.
+  Reading moved = reading;
+  moved.inputs.query_offset = torch::tensor({{-4.0}}, at::kDouble);
+  EXPECT_THAT(integers(std::get<2>(GetParam().forward(moved.inputs, moved.options))),
+              testing::ElementsAre(0, 2, 1, 3, -1, -1, -1, -1, -1, -1));
 
   // Three rows a step: softmax of (1, 1, -1) is (a, a, a e^-2), z = a (2 - e^-2) (1, -1), ponder 1 - a^2 (2 + e^-4).
   const Reading three = by_hand({.key_width = 1, .max_steps = 1, .rows_per_step = 3, .threshold = 1, .norm_epsilon = 0});
@@ -151,6 +157,7 @@ TEST(TapeReadOp, GivesGradientsThroughAutograd) {
   at::manual_seed(2);
   for (bool shared : {false, true}) {
     Reading reading = make_reading("autograd", {20, 20}, 8, {4, 4, 2, 2.0, "average", "entropy", 1e-6}, at::kDouble, shared);
+    reading.inputs.query_offset = at::randn({2, 4}, at::kDouble);
     const TapeReadResult plain = kCpu.forward(reading.inputs, reading.options);
     const at::Tensor for_tokens = at::randn_like(std::get<0>(plain)), for_weights = at::randn_like(std::get<1>(plain));
     const TapeReadGradients expected = run_backward(kReference, reading, plain, for_tokens, for_weights, at::ones_like(std::get<4>(plain)));
@@ -273,6 +280,16 @@ TEST(TapeReadOp, SaysWhatDoesNotFit) {
         r.inputs.order = torch::tensor({0, 1, 2, 0, 1, 2, 7}, at::kLong);
       },
       "expected order to be a permutation of 0 .. 3 for example 1, got 7");
+  expect_error(
+      [](Reading& r) {
+        r.inputs.query_offset = at::zeros({2, 8});
+      },
+      "expected query_offset (batch, key_width) [2, 4], got [2, 8]");
+  expect_error(
+      [](Reading& r) {
+        r.inputs.query_offset = at::zeros({2, 4}, at::kLong);
+      },
+      "expected query_offset of a floating dtype, got Long");
   expect_error([](Reading& r) { r.inputs.bank = at::zeros({7, 8}, at::kMeta); }, "expected bank on cpu like query, got meta");
 }
 

@@ -62,11 +62,18 @@ void check_bank(const at::Tensor& query, const at::Tensor& bank, const OptionalT
   ADATAPE_CHECK(norm_epsilon >= 0 && std::isfinite(norm_epsilon), kComponent, "expected a finite norm_epsilon >= 0, got ", norm_epsilon);
 }
 
+void check_query_offset(const at::Tensor& query_offset, const at::Tensor& query, int64_t key_width) {
+  ADATAPE_CHECK(at::isFloatingType(query_offset.scalar_type()), kComponent, "expected query_offset of a floating dtype, got ",
+                query_offset.scalar_type());
+  check_shape("query_offset (batch, key_width)", query_offset, {query.sym_size(0), key_width});
+  check_device("query_offset", query_offset, query);
+}
+
 TapeReadInputs checked_inputs(const at::Tensor& query, const at::Tensor& bank, const OptionalTensor& bank_offsets,
                               const at::Tensor& norm_weight, const at::Tensor& norm_bias, int64_t key_width, int64_t max_steps,
                               int64_t rows_per_step, double threshold, const OptionalTensor& thresholds, const OptionalTensor& step_limits,
-                              const OptionalTensor& bank_mask, const OptionalTensor& order, std::string_view query_update,
-                              std::string_view ponder, double norm_epsilon) {
+                              const OptionalTensor& bank_mask, const OptionalTensor& order, const OptionalTensor& query_offset,
+                              std::string_view query_update, std::string_view ponder, double norm_epsilon) {
   check_bank(query, bank, bank_offsets, norm_weight, norm_bias, key_width, query_update, ponder, norm_epsilon);
   const c10::SymInt batch = query.sym_size(0), rows = bank.sym_size(0);
   ADATAPE_CHECK(max_steps >= 0, kComponent, "expected max_steps >= 0, got ", max_steps);
@@ -94,7 +101,8 @@ TapeReadInputs checked_inputs(const at::Tensor& query, const at::Tensor& bank, c
     check_shape(bank_offsets ? "order (packed rows)" : "order (batch, rows of the shared bank)", *order, row_shape);
     check_device("order", *order, query);
   }
-  return {query, bank, bank_offsets, norm_weight, norm_bias, thresholds, step_limits, bank_mask, order};
+  if (query_offset) check_query_offset(*query_offset, query, key_width);
+  return {query, bank, bank_offsets, norm_weight, norm_bias, thresholds, step_limits, bank_mask, order, query_offset};
 }
 
 TapeReadBackwardInputs checked_backward_inputs(const OptionalTensor& grad_tokens, const OptionalTensor& grad_weights,
@@ -102,7 +110,7 @@ TapeReadBackwardInputs checked_backward_inputs(const OptionalTensor& grad_tokens
                                                const OptionalTensor& bank_offsets, const at::Tensor& norm_weight,
                                                const at::Tensor& norm_bias, const at::Tensor& weights, const at::Tensor& indices,
                                                const at::Tensor& lengths, int64_t key_width, std::string_view query_update,
-                                               std::string_view ponder, double norm_epsilon) {
+                                               std::string_view ponder, double norm_epsilon, const OptionalTensor& query_offset) {
   check_bank(query, bank, bank_offsets, norm_weight, norm_bias, key_width, query_update, ponder, norm_epsilon);
   const c10::SymInt batch = query.sym_size(0), width = query.sym_size(1);
   ADATAPE_CHECK(weights.dim() == 3, kComponent, "expected weights [batch, steps, rows a step], got ", weights.sym_sizes());
@@ -115,7 +123,9 @@ TapeReadBackwardInputs checked_backward_inputs(const OptionalTensor& grad_tokens
   if (grad_tokens) check_shape("grad_tokens", *grad_tokens, {batch, steps, width});
   if (grad_weights) check_shape("grad_weights", *grad_weights, {batch, steps, rows_per_step});
   if (grad_ponder) check_shape("grad_ponder", *grad_ponder, {batch});
-  return {grad_tokens, grad_weights, grad_ponder, query, bank, bank_offsets, norm_weight, norm_bias, weights, indices, lengths};
+  if (query_offset) check_query_offset(*query_offset, query, key_width);
+  return {grad_tokens, grad_weights, grad_ponder, query,   bank,    bank_offsets,
+          norm_weight, norm_bias,    weights,     indices, lengths, query_offset};
 }
 
 bool cpu_kernel_serves(at::ScalarType bank, at::ScalarType norm) { return (bank == at::kFloat || bank == at::kDouble) && norm == bank; }
@@ -156,10 +166,11 @@ template <Forward kernel>
 TapeReadResult checked_forward(const at::Tensor& query, const at::Tensor& bank, const OptionalTensor& bank_offsets,
                                const at::Tensor& norm_weight, const at::Tensor& norm_bias, int64_t key_width, int64_t max_steps,
                                int64_t rows_per_step, double threshold, const OptionalTensor& thresholds, const OptionalTensor& step_limits,
-                               const OptionalTensor& bank_mask, const OptionalTensor& order, std::string_view query_update,
-                               std::string_view ponder, double norm_epsilon) {
-  const TapeReadInputs inputs = checked_inputs(query, bank, bank_offsets, norm_weight, norm_bias, key_width, max_steps, rows_per_step,
-                                               threshold, thresholds, step_limits, bank_mask, order, query_update, ponder, norm_epsilon);
+                               const OptionalTensor& bank_mask, const OptionalTensor& order, const OptionalTensor& query_offset,
+                               std::string_view query_update, std::string_view ponder, double norm_epsilon) {
+  const TapeReadInputs inputs =
+      checked_inputs(query, bank, bank_offsets, norm_weight, norm_bias, key_width, max_steps, rows_per_step, threshold, thresholds,
+                     step_limits, bank_mask, order, query_offset, query_update, ponder, norm_epsilon);
   return kernel(inputs, {key_width, max_steps, rows_per_step, threshold, std::string(query_update), std::string(ponder), norm_epsilon});
 }
 
@@ -168,10 +179,11 @@ TapeReadGradients checked_backward(const OptionalTensor& grad_tokens, const Opti
                                    const at::Tensor& query, const at::Tensor& bank, const OptionalTensor& bank_offsets,
                                    const at::Tensor& norm_weight, const at::Tensor& norm_bias, const at::Tensor& weights,
                                    const at::Tensor& indices, const at::Tensor& lengths, int64_t key_width, bool fixed_order,
-                                   std::string_view query_update, std::string_view ponder, double norm_epsilon) {
+                                   std::string_view query_update, std::string_view ponder, double norm_epsilon,
+                                   const OptionalTensor& query_offset) {
   const TapeReadBackwardInputs inputs =
       checked_backward_inputs(grad_tokens, grad_weights, grad_ponder, query, bank, bank_offsets, norm_weight, norm_bias, weights, indices,
-                              lengths, key_width, query_update, ponder, norm_epsilon);
+                              lengths, key_width, query_update, ponder, norm_epsilon, query_offset);
   return kernel(inputs, {key_width, fixed_order, std::string(query_update), std::string(ponder), norm_epsilon});
 }
 
@@ -181,12 +193,14 @@ TORCH_LIBRARY(adatape, m) {
   m.def(
       "tape_read(Tensor query, Tensor bank, Tensor? bank_offsets, Tensor norm_weight, Tensor norm_bias, *, int key_width, int max_steps, "
       "int rows_per_step, float threshold, Tensor? thresholds=None, Tensor? step_limits=None, Tensor? bank_mask=None, Tensor? order=None, "
+      "Tensor? query_offset=None, "
       "str query_update=\"average\", str ponder=\"entropy\", float norm_epsilon=1e-6) -> (Tensor tokens, Tensor weights, Tensor indices, "
       "Tensor lengths, Tensor ponder, Tensor halting)");
   m.def(
       "tape_read_backward(Tensor? grad_tokens, Tensor? grad_weights, Tensor? grad_ponder, Tensor query, Tensor bank, Tensor? bank_offsets, "
       "Tensor norm_weight, Tensor norm_bias, Tensor weights, Tensor indices, Tensor lengths, *, int key_width, bool fixed_order=False, "
-      "str query_update=\"average\", str ponder=\"entropy\", float norm_epsilon=1e-6) -> (Tensor grad_query, Tensor grad_bank, "
+      "str query_update=\"average\", str ponder=\"entropy\", float norm_epsilon=1e-6, Tensor? query_offset=None) -> (Tensor grad_query, "
+      "Tensor grad_bank, "
       "Tensor grad_norm_weight, Tensor grad_norm_bias)");
 }
 
@@ -209,11 +223,11 @@ TORCH_LIBRARY_IMPL(adatape, CompositeExplicitAutograd, m) {
 TapeReadResult call_tape_read(const at::Tensor& query, const at::Tensor& bank, const OptionalTensor& bank_offsets,
                               const at::Tensor& norm_weight, const at::Tensor& norm_bias, int64_t key_width, int64_t max_steps,
                               int64_t rows_per_step, double threshold, const OptionalTensor& thresholds, const OptionalTensor& step_limits,
-                              const OptionalTensor& bank_mask, const OptionalTensor& order, std::string_view query_update,
-                              std::string_view ponder, double norm_epsilon) {
+                              const OptionalTensor& bank_mask, const OptionalTensor& order, const OptionalTensor& query_offset,
+                              std::string_view query_update, std::string_view ponder, double norm_epsilon) {
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("adatape::tape_read", "").typed<TapeReadSignature>();
   return op.call(query, bank, bank_offsets, norm_weight, norm_bias, key_width, max_steps, rows_per_step, threshold, thresholds, step_limits,
-                 bank_mask, order, query_update, ponder, norm_epsilon);
+                 bank_mask, order, query_offset, query_update, ponder, norm_epsilon);
 }
 
 TapeReadGradients call_tape_read_backward(const OptionalTensor& grad_tokens, const OptionalTensor& grad_weights,
@@ -221,19 +235,20 @@ TapeReadGradients call_tape_read_backward(const OptionalTensor& grad_tokens, con
                                           const OptionalTensor& bank_offsets, const at::Tensor& norm_weight, const at::Tensor& norm_bias,
                                           const at::Tensor& weights, const at::Tensor& indices, const at::Tensor& lengths,
                                           int64_t key_width, bool fixed_order, std::string_view query_update, std::string_view ponder,
-                                          double norm_epsilon) {
+                                          double norm_epsilon, const OptionalTensor& query_offset) {
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("adatape::tape_read_backward", "").typed<TapeReadBackwardSignature>();
   return op.call(grad_tokens, grad_weights, grad_ponder, query, bank, bank_offsets, norm_weight, norm_bias, weights, indices, lengths,
-                 key_width, fixed_order, query_update, ponder, norm_epsilon);
+                 key_width, fixed_order, query_update, ponder, norm_epsilon, query_offset);
 }
 
 TapeReadResult tape_read(const at::Tensor& query, const at::Tensor& bank, const std::optional<at::Tensor>& bank_offsets,
                          const at::Tensor& norm_weight, const at::Tensor& norm_bias, const TapeReadOptions& options,
                          const std::optional<at::Tensor>& thresholds, const std::optional<at::Tensor>& step_limits,
-                         const std::optional<at::Tensor>& bank_mask, const std::optional<at::Tensor>& order) {
+                         const std::optional<at::Tensor>& bank_mask, const std::optional<at::Tensor>& order,
+                         const std::optional<at::Tensor>& query_offset) {
   return call_tape_read(query, bank, bank_offsets, norm_weight, norm_bias, options.key_width, options.max_steps, options.rows_per_step,
-                        options.threshold, thresholds, step_limits, bank_mask, order, options.query_update, options.ponder,
+                        options.threshold, thresholds, step_limits, bank_mask, order, query_offset, options.query_update, options.ponder,
                         options.norm_epsilon);
 }
 

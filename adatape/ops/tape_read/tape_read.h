@@ -14,7 +14,7 @@ namespace adatape::ops {
 //
 //   tape_read(Tensor query, Tensor bank, Tensor? bank_offsets, Tensor norm_weight, Tensor norm_bias, *,
 //             int key_width, int max_steps, int rows_per_step, float threshold,
-//             Tensor? thresholds=None, Tensor? step_limits=None, Tensor? bank_mask=None, Tensor? order=None,
+//             Tensor? thresholds=None, Tensor? step_limits=None, Tensor? bank_mask=None, Tensor? order=None, Tensor? query_offset=None,
 //             str query_update="average", str ponder="entropy", float norm_epsilon=1e-6)
 //     -> (Tensor tokens, Tensor weights, Tensor indices, Tensor lengths, Tensor ponder, Tensor halting)
 //
@@ -30,6 +30,8 @@ namespace adatape::ops {
 // order         int64 [R] packed or [B, M] shared: selection without a query (controls): for each example a permutation of its rows
 //               (indices from 0 within the example); step t reads the next K existing rows in that order, merged with equal weights
 //               1/count.
+// query_offset  [B, d] float: added to the key features of the normalised query before the first step, such as noise on it (a constant:
+//               not differentiated).
 // query_update  "average": q <- (q + z[:d]) / 2; "replace": q <- z[:d].
 // ponder        "entropy": 1 - sum w^2, "max": 1 - max w, summed over steps taken.
 //
@@ -63,6 +65,7 @@ TapeReadResult tape_read(const at::Tensor& query, const at::Tensor& bank, const 
                          const at::Tensor& norm_weight, const at::Tensor& norm_bias, const TapeReadOptions& options,
                          const std::optional<at::Tensor>& thresholds = std::nullopt,
                          const std::optional<at::Tensor>& step_limits = std::nullopt,
-                         const std::optional<at::Tensor>& bank_mask = std::nullopt, const std::optional<at::Tensor>& order = std::nullopt);
+                         const std::optional<at::Tensor>& bank_mask = std::nullopt, const std::optional<at::Tensor>& order = std::nullopt,
+                         const std::optional<at::Tensor>& query_offset = std::nullopt);
 
 }  // namespace adatape::ops

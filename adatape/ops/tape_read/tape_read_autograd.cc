@@ -20,13 +20,15 @@ class TapeReadFunction : public torch::autograd::Function<TapeReadFunction> {
                                const OptionalTensor& bank_offsets, const at::Tensor& norm_weight, const at::Tensor& norm_bias,
                                int64_t key_width, int64_t max_steps, int64_t rows_per_step, double threshold,
                                const OptionalTensor& thresholds, const OptionalTensor& step_limits, const OptionalTensor& bank_mask,
-                               const OptionalTensor& order, std::string_view query_update, std::string_view ponder, double norm_epsilon) {
+                               const OptionalTensor& order, const OptionalTensor& query_offset, std::string_view query_update,
+                               std::string_view ponder, double norm_epsilon) {
     at::AutoDispatchBelowAutograd guard;
     auto [tokens, weights, indices, lengths, ponder_loss, halting] =
         call_tape_read(query, bank, bank_offsets, norm_weight, norm_bias, key_width, max_steps, rows_per_step, threshold, thresholds,
-                       step_limits, bank_mask, order, query_update, ponder, norm_epsilon);
+                       step_limits, bank_mask, order, query_offset, query_update, ponder, norm_epsilon);
     context->set_materialize_grads(false);
-    context->save_for_backward({query, bank, bank_offsets.value_or(at::Tensor()), norm_weight, norm_bias, weights, indices, lengths});
+    context->save_for_backward({query, bank, bank_offsets.value_or(at::Tensor()), norm_weight, norm_bias, weights, indices, lengths,
+                                query_offset.value_or(at::Tensor())});
     context->saved_data["key_width"] = key_width;
     context->saved_data["fixed_order"] = order.has_value();
     context->saved_data["query_update"] = std::string(query_update);
@@ -43,8 +45,8 @@ class TapeReadFunction : public torch::autograd::Function<TapeReadFunction> {
     auto [grad_query, grad_bank, grad_norm_weight, grad_norm_bias] = call_tape_read_backward(
         if_defined(grads[0]), if_defined(grads[1]), if_defined(grads[4]), saved[0], saved[1], if_defined(saved[2]), saved[3], saved[4],
         saved[5], saved[6], saved[7], context->saved_data["key_width"].toInt(), context->saved_data["fixed_order"].toBool(), query_update,
-        ponder, context->saved_data["norm_epsilon"].toDouble());
-    variable_list result(16);  // one for each argument of forward
+        ponder, context->saved_data["norm_epsilon"].toDouble(), if_defined(saved[8]));
+    variable_list result(17);  // one for each argument of forward
     result[0] = grad_query;
     result[1] = grad_bank;
     result[3] = grad_norm_weight;
@@ -57,10 +59,11 @@ TapeReadResult tape_read_autograd(const at::Tensor& query, const at::Tensor& ban
                                   const at::Tensor& norm_weight, const at::Tensor& norm_bias, int64_t key_width, int64_t max_steps,
                                   int64_t rows_per_step, double threshold, const OptionalTensor& thresholds,
                                   const OptionalTensor& step_limits, const OptionalTensor& bank_mask, const OptionalTensor& order,
-                                  std::string_view query_update, std::string_view ponder, double norm_epsilon) {
+                                  const OptionalTensor& query_offset, std::string_view query_update, std::string_view ponder,
+                                  double norm_epsilon) {
   const variable_list result =
       TapeReadFunction::apply(query, bank, bank_offsets, norm_weight, norm_bias, key_width, max_steps, rows_per_step, threshold, thresholds,
-                              step_limits, bank_mask, order, query_update, ponder, norm_epsilon);
+                              step_limits, bank_mask, order, query_offset, query_update, ponder, norm_epsilon);
   return {result[0], result[1], result[2], result[3], result[4], result[5]};
 }
 
@@ -71,11 +74,12 @@ class TapeReadBackwardFunction : public torch::autograd::Function<TapeReadBackwa
                                const OptionalTensor& grad_ponder, const at::Tensor& query, const at::Tensor& bank,
                                const OptionalTensor& bank_offsets, const at::Tensor& norm_weight, const at::Tensor& norm_bias,
                                const at::Tensor& weights, const at::Tensor& indices, const at::Tensor& lengths, int64_t key_width,
-                               bool fixed_order, std::string_view query_update, std::string_view ponder, double norm_epsilon) {
+                               bool fixed_order, std::string_view query_update, std::string_view ponder, double norm_epsilon,
+                               const OptionalTensor& query_offset) {
     at::AutoDispatchBelowAutograd guard;
     auto [grad_query, grad_bank, grad_norm_weight, grad_norm_bias] =
         call_tape_read_backward(grad_tokens, grad_weights, grad_ponder, query, bank, bank_offsets, norm_weight, norm_bias, weights, indices,
-                                lengths, key_width, fixed_order, query_update, ponder, norm_epsilon);
+                                lengths, key_width, fixed_order, query_update, ponder, norm_epsilon, query_offset);
     return {grad_query, grad_bank, grad_norm_weight, grad_norm_bias};
   }
 
@@ -89,10 +93,10 @@ TapeReadGradients tape_read_backward_autograd(const OptionalTensor& grad_tokens,
                                               const OptionalTensor& bank_offsets, const at::Tensor& norm_weight,
                                               const at::Tensor& norm_bias, const at::Tensor& weights, const at::Tensor& indices,
                                               const at::Tensor& lengths, int64_t key_width, bool fixed_order, std::string_view query_update,
-                                              std::string_view ponder, double norm_epsilon) {
+                                              std::string_view ponder, double norm_epsilon, const OptionalTensor& query_offset) {
   const variable_list result =
       TapeReadBackwardFunction::apply(grad_tokens, grad_weights, grad_ponder, query, bank, bank_offsets, norm_weight, norm_bias, weights,
-                                      indices, lengths, key_width, fixed_order, query_update, ponder, norm_epsilon);
+                                      indices, lengths, key_width, fixed_order, query_update, ponder, norm_epsilon, query_offset);
   return {result[0], result[1], result[2], result[3]};
 }
 

@@ -63,8 +63,9 @@ ADATAPE_CPU_CLONES void prepare(const double* rows, int64_t stride, int64_t firs
 // One example: what it reads from and where its results go.
 template <class T>
 struct Example {
-  const T* query;  // [D]
-  const T* rows;   // row j at rows + j * stride
+  const T* query;         // [D]
+  const T* query_offset;  // [d] or none
+  const T* rows;          // row j at rows + j * stride
   int64_t stride, count;
   const RowNorm<T>* norms;  // [count]; none with an order
   const T* keys;            // tiles; none with an order
@@ -142,6 +143,7 @@ ADATAPE_ALWAYS_INLINE void read_loop(const Example<T>& example, Scratch<T>& scra
   const RowNorm<T> query_norm = row_norm(example.query, width, norm.epsilon);
   for (int64_t f = 0; f < d; ++f) {
     scratch.query[f] = (example.query[f] - query_norm.mean) * query_norm.inverse_deviation * norm.weight[f] + norm.bias[f];
+    if (example.query_offset) scratch.query[f] += example.query_offset[f];
   }
   int64_t left = example.count;
   if (!example.order) {
@@ -217,6 +219,7 @@ TapeReadResult forward(const TapeReadInputs& inputs, const TapeReadOptions& opti
   auto contiguous = [](const std::optional<at::Tensor>& tensor) { return tensor ? tensor->contiguous() : at::Tensor(); };
   const at::Tensor offsets = contiguous(inputs.bank_offsets), limits = contiguous(inputs.step_limits), order = contiguous(inputs.order);
   const at::Tensor mask = contiguous(inputs.bank_mask);
+  const at::Tensor query_offset = inputs.query_offset ? inputs.query_offset->to(query.scalar_type()).contiguous() : at::Tensor();
   const at::Tensor thresholds = inputs.thresholds ? inputs.thresholds->to(at::kDouble).contiguous() : at::Tensor();
   if (offsets.defined()) check_bank_offsets(offsets, bank_rows);
   if (limits.defined()) check_step_limits(limits, steps);
@@ -254,6 +257,7 @@ TapeReadResult forward(const TapeReadInputs& inputs, const TapeReadOptions& opti
     }
     const Example<T> example{
         .query = query.const_data_ptr<T>() + b * width,
+        .query_offset = query_offset.defined() ? query_offset.const_data_ptr<T>() + b * options.key_width : nullptr,
         .rows = bank_data + first * stride,
         .stride = stride,
         .count = count,

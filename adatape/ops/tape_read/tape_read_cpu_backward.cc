@@ -20,7 +20,7 @@ namespace {
 // One example: what was read, what came back, where gradients go.
 template <class T>
 struct BackwardExample {
-  const T *query, *rows;  // [D]; row j at rows + j * stride
+  const T *query, *query_offset, *rows;  // [D]; [d] or none; row j at rows + j * stride
   int64_t stride, width, key_width, rows_per_step, length;
   const T *norm_weight, *norm_bias;
   T epsilon;
@@ -81,6 +81,7 @@ ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardExample<T>& e, BackwardSc
   const RowNorm<T> query_norm = row_norm(e.query, width, e.epsilon);
   T* query = scratch.queries.data();
   for (int64_t f = 0; f < d; ++f) query[f] = (e.query[f] - query_norm.mean) * query_norm.inverse_deviation * weight[f] + bias[f];
+  for (int64_t f = 0; f < d && e.query_offset; ++f) query[f] += e.query_offset[f];
   for (int64_t t = 0; t < n; ++t, query += d) {
     T* const next = query + d;
     std::fill_n(next, d, T(0));
@@ -182,9 +183,12 @@ TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadB
   const at::Tensor bank = inputs.bank.stride(1) == 1 ? inputs.bank : inputs.bank.contiguous(), norm_bias = inputs.norm_bias.contiguous();
   const at::Tensor weights = inputs.weights.to(bank.scalar_type()).contiguous(), indices = inputs.indices.contiguous();
   const at::Tensor lengths = inputs.lengths.contiguous(), offsets = inputs.bank_offsets ? inputs.bank_offsets->contiguous() : at::Tensor();
-  auto gradient = [&](const std::optional<at::Tensor>& grad) { return grad ? grad->to(bank.scalar_type()).contiguous() : at::Tensor(); };
-  const at::Tensor grad_tokens = gradient(inputs.grad_tokens), grad_weights = gradient(inputs.grad_weights);
-  const at::Tensor grad_ponder = gradient(inputs.grad_ponder);
+  auto converted = [&](const std::optional<at::Tensor>& given) {
+    return given ? given->to(bank.scalar_type()).contiguous() : at::Tensor();
+  };
+  const at::Tensor grad_tokens = converted(inputs.grad_tokens), grad_weights = converted(inputs.grad_weights);
+  const at::Tensor grad_ponder = converted(inputs.grad_ponder);
+  const at::Tensor query_offset = converted(inputs.query_offset);
   const bool packed = offsets.defined();
   if (packed) check_bank_offsets(offsets, bank_rows);
   check_readings(indices, lengths, inputs.bank_offsets, bank_rows);
@@ -201,6 +205,7 @@ TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadB
       const int64_t first = packed ? offsets.const_data_ptr<int64_t>()[b] : 0;
       const BackwardExample<T> example{
           .query = query.const_data_ptr<T>() + b * width,
+          .query_offset = query_offset.defined() ? query_offset.const_data_ptr<T>() + b * options.key_width : nullptr,
           .rows = bank.const_data_ptr<T>() + first * bank.stride(0),
           .stride = bank.stride(0),
           .width = width,

@@ -16,14 +16,16 @@ using TapeReadSignature = TapeReadResult(const at::Tensor& query, const at::Tens
                                          const at::Tensor& norm_weight, const at::Tensor& norm_bias, int64_t key_width, int64_t max_steps,
                                          int64_t rows_per_step, double threshold, const OptionalTensor& thresholds,
                                          const OptionalTensor& step_limits, const OptionalTensor& bank_mask, const OptionalTensor& order,
-                                         std::string_view query_update, std::string_view ponder, double norm_epsilon);
+                                         const OptionalTensor& query_offset, std::string_view query_update, std::string_view ponder,
+                                         double norm_epsilon);
 
 using TapeReadBackwardSignature = TapeReadGradients(const OptionalTensor& grad_tokens, const OptionalTensor& grad_weights,
                                                     const OptionalTensor& grad_ponder, const at::Tensor& query, const at::Tensor& bank,
                                                     const OptionalTensor& bank_offsets, const at::Tensor& norm_weight,
                                                     const at::Tensor& norm_bias, const at::Tensor& weights, const at::Tensor& indices,
                                                     const at::Tensor& lengths, int64_t key_width, bool fixed_order,
-                                                    std::string_view query_update, std::string_view ponder, double norm_epsilon);
+                                                    std::string_view query_update, std::string_view ponder, double norm_epsilon,
+                                                    const OptionalTensor& query_offset);
 
 // Through the dispatcher: autograd if a key above allows it, then the kernel of the device.
 TapeReadSignature call_tape_read;

@@ -21,6 +21,7 @@ struct TapeReadInputs {
   std::optional<at::Tensor> step_limits;   // [B] int64
   std::optional<at::Tensor> bank_mask;     // bool [R] or [B, M]
   std::optional<at::Tensor> order;         // int64 [R] or [B, M]
+  std::optional<at::Tensor> query_offset;  // [B, d]
 };
 
 // What the backward needs: the inputs that have a gradient, which rows were read with which weights, and the gradients that came. Values,
@@ -36,6 +37,7 @@ struct TapeReadBackwardInputs {
   at::Tensor weights;                      // [B, T, K]
   at::Tensor indices;                      // [B, T, K] int64
   at::Tensor lengths;                      // [B] int64
+  std::optional<at::Tensor> query_offset;  // [B, d]
 };
 
 struct TapeReadBackwardOptions {

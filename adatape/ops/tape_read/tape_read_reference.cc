@@ -94,6 +94,7 @@ TapeReadResult tape_read_forward_reference(const TapeReadInputs& inputs, const T
   const at::Tensor weight = inputs.norm_weight.to(type), bias = inputs.norm_bias.to(type);
   const at::Tensor rows = at::layer_norm(inputs.bank.to(type), {width}, weight, bias, options.norm_epsilon);
   at::Tensor query = at::layer_norm(inputs.query.to(type), {width}, weight, bias, options.norm_epsilon).narrow(1, 0, d);
+  if (inputs.query_offset) query = query + inputs.query_offset->to(type);
   const at::Tensor thresholds =
       (inputs.thresholds ? inputs.thresholds->to(at::kDouble) : at::full({batch}, options.threshold, compute.dtype(at::kDouble))) - 1e-5;
   const at::Tensor limits = inputs.step_limits ? *inputs.step_limits : at::full({batch}, steps, integer);
@@ -168,6 +169,7 @@ TapeReadGradients tape_read_backward_reference(const TapeReadBackwardInputs& inp
   // The queries again, first to last.
   const at::Tensor keys = values.narrow(3, 0, d);
   std::vector<at::Tensor> queries{(query_scaled * weight + bias).narrow(1, 0, d)};
+  if (inputs.query_offset) queries.front() = queries.front() + inputs.query_offset->to(type);
   for (int64_t t = 0; t + 1 < steps; ++t) {
     const at::Tensor key = (keys.select(1, t) * w.select(1, t).unsqueeze(2)).sum(1);
     queries.push_back(average ? (queries[t] + key) / 2 : key);
