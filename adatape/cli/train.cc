@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -92,7 +93,10 @@ std::function<int()> declare_train(CLI::App& app) {
   app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N; auto takes a GPU where there is one")
       ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--seed", arguments->seed, "the same as --set training.seed=N")->type_name("N");
+  // CLI11 turns a number too large into the largest: that one is out of range.
+  app.add_option("--seed", arguments->seed, "the same as --set training.seed=N")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max() - 1).description(""));
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]; results are the same bits for the same number")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));

@@ -16,10 +16,13 @@ void EncoderConfig::fields(FieldVisitor& visit) {
   head.fields(visit);
 }
 
-void EncoderConfig::resolve(const InputSpec& input) { stem.resolve(input); }
+void EncoderConfig::resolve(const InputSpec& input) {
+  // Before anything derives from heads.
+  ADATAPE_CHECK(width % heads == 0, "config", "model.heads: expected a divisor of model.width ", width, ", got ", heads);
+  stem.resolve(input);
+}
 
 void EncoderConfig::validate(const InputSpec& input) const {
-  ADATAPE_CHECK(width % heads == 0, "config", "model.heads: expected a divisor of model.width ", width, ", got ", heads);
   ADATAPE_CHECK(head.pooling != "token" || stem.class_token, "config",
                 "model.pooling: \"token\" needs a class token; set model.class_token = true or model.pooling = \"gap\"");
   ADATAPE_CHECK(input.classes >= 2, "config", "task: expected at least 2 classes, got ", input.classes);

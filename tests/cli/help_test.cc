@@ -1,3 +1,4 @@
+#include "adatape/models/registry.h"
 #include "program.h"
 
 namespace adatape {
@@ -54,6 +55,19 @@ TEST_F(ListTest, Options) {
   EXPECT_THAT(error_of("list options adatap"), HasSubstr("did you mean \"adatape\"?"));
   EXPECT_THAT(error_of("list models adatape"), HasSubstr("only `list options` takes a name"));
   EXPECT_THAT(error_of("list everything"), HasSubstr("everything"));
+}
+
+TEST_F(ListTest, EveryOptionOfEveryModel) {
+  for (const ModelEntry& entry : model_registry()) {
+    const auto config = entry.make_config();
+    const std::string shown = run("list options " + entry.name).output;
+    size_t keys = 0;
+    for (const OptionInfo& option : list_options([&](FieldVisitor& visit) { config->fields(visit); })) {
+      EXPECT_THAT(shown, AllOf(HasSubstr("\nmodel." + option.key + " "), HasSubstr(option.help))) << entry.name;
+      ++keys;
+    }
+    EXPECT_GT(keys, 10u);
+  }
 }
 
 TEST_F(ListTest, SaysWhenNobodyCanRead) {
