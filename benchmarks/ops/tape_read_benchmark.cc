@@ -96,12 +96,12 @@ std::vector<at::Tensor> run_reference(const Inputs& in, const Size& size, bool b
   const TapeReadOptions options{
       .key_width = size.key_width, .max_steps = size.steps, .rows_per_step = size.rows_per_step, .threshold = size.threshold};
   const auto [tokens, weights, indices, lengths, ponder, halting] =
-      tape_read_forward_reference({in.query, in.bank, in.offsets, in.weight, in.bias, {}, {}, {}, {}}, options);
+      tape_read_forward_reference({in.query, in.bank, in.offsets, in.weight, in.bias, {}, {}, {}, {}, {}}, options);
   std::vector<at::Tensor> results{tokens, lengths, ponder};
   if (backward) {
     const auto [query, bank, weight, bias] =
         tape_read_backward_reference({at::ones_like(tokens), std::nullopt, at::full_like(ponder, 1.0 / static_cast<double>(size.batch)),
-                                      in.query, in.bank, in.offsets, in.weight, in.bias, weights, indices, lengths},
+                                      in.query, in.bank, in.offsets, in.weight, in.bias, weights, indices, lengths, std::nullopt},
                                      {.key_width = size.key_width});
     results.insert(results.end(), {query, bank, weight, bias});
   }
