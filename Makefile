@@ -40,8 +40,9 @@ test-python: tests ## the op from Python under torch.library.opcheck, files unde
 check: setup ## tests under AddressSanitizer and UndefinedBehaviorSanitizer, layer rule, clang-tidy
 	@./scripts/check.sh
 
-bench: tests ## benchmarks, each with its rival in the same run
-	@$(BUILD)/adatape_benchmarks --benchmark_counters_tabular=true
+bench: setup $(BUILD)/build.ninja ## benchmarks, each with its rival in the same run; table and runs/benchmarks.json (10 minutes)
+	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_benchmarks
+	@$(BUILD)/adatape_benchmarks --benchmark_counters_tabular=true --json=runs/benchmarks.json
 
 format: ## clang-format all sources
 	@git ls-files '*.h' '*.cc' | xargs clang-format -i

@@ -1,10 +1,13 @@
-// Alternatives timed in turns within one run: medians in ms and ratios, so that a busy machine disturbs all alike.
+// Alternatives timed in turns within one run: medians in ms and ratios, so that a busy machine disturbs all alike. Rows of the table that
+// `make bench` prints and writes are collected here.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <utility>
@@ -12,10 +15,31 @@
 
 namespace adatape {
 
+// One line of the table: ours against one rival. ratio = rival_ms / ours_ms; goal is its lower bound.
+struct BenchmarkRow {
+  std::string name, rival;
+  double ours_ms = 0, rival_ms = 0, goal = 0;
+  double ratio() const { return rival_ms / ours_ms; }
+};
+
+inline std::vector<BenchmarkRow>& benchmark_rows() {
+  static std::vector<BenchmarkRow> rows;
+  return rows;
+}
+
+// With several threads the clock on the wall; with one the time of the processor, which other programs on a busy machine do not stretch.
+inline double now_ms() {
+  if (at::get_num_threads() > 1)
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
+}
+
 inline double milliseconds_of(const std::function<void()>& call) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = now_ms();
   call();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return now_ms() - start;
 }
 
 inline double median_of(std::vector<double> values) {
@@ -23,22 +47,31 @@ inline double median_of(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+struct Rival {
+  std::string name;
+  std::function<void()> call;
+  std::string row = {};  // its row in the table; empty: none
+  double goal = 1;       // of the ratio
+  double allowed = 1;    // factor on the rival's time, for work that ours does on top
+};
+
 // Counters: median_ms of ours; NAME_ms and NAME_ratio (NAME_ms / median_ms) of each rival. Warms each up once.
-inline void time_side_by_side(benchmark::State& state, const std::function<void()>& ours,
-                              const std::vector<std::pair<std::string, std::function<void()>>>& rivals) {
+inline void time_side_by_side(benchmark::State& state, const std::function<void()>& ours, const std::vector<Rival>& rivals) {
   ours();
-  for (const auto& rival : rivals) rival.second();
+  for (const Rival& rival : rivals) rival.call();
   std::vector<double> our_times;
   std::vector<std::vector<double>> rival_times(rivals.size());
   for (auto _ : state) {
-    for (size_t i = 0; i < rivals.size(); ++i) rival_times[i].push_back(milliseconds_of(rivals[i].second));
+    for (size_t i = 0; i < rivals.size(); ++i) rival_times[i].push_back(milliseconds_of(rivals[i].call) * rivals[i].allowed);
     our_times.push_back(milliseconds_of(ours));
     state.SetIterationTime(our_times.back() / 1e3);
   }
   state.counters["median_ms"] = median_of(our_times);
   for (size_t i = 0; i < rivals.size(); ++i) {
-    state.counters[rivals[i].first + "_ms"] = median_of(rival_times[i]);
-    state.counters[rivals[i].first + "_ratio"] = median_of(rival_times[i]) / median_of(our_times);
+    const BenchmarkRow row{rivals[i].row, rivals[i].name, median_of(our_times), median_of(rival_times[i]), rivals[i].goal};
+    state.counters[row.rival + "_ms"] = row.rival_ms;
+    state.counters[row.rival + "_ratio"] = row.ratio();
+    if (!row.name.empty()) benchmark_rows().push_back(row);
   }
 }
 

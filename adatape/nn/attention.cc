@@ -4,6 +4,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/nn/linear.h"
+#include "adatape/ops/packed_attention/packed_attention.h"
 
 namespace adatape {
 namespace {
@@ -17,10 +18,13 @@ torch::Tensor gathered(const torch::Tensor& x, const torch::Tensor& rows, int64_
 torch::Tensor additive_bias(const AttentionOptions& options, int64_t queries, int64_t keys, const torch::TensorOptions& like) {
   torch::Tensor bias;
   const auto index = like.dtype(torch::kInt64);
-  const torch::Tensor distance = torch::arange(keys, index).unsqueeze(0) - torch::arange(keys - queries, keys, index).unsqueeze(1);  // key - query
+  const torch::Tensor distance =
+      torch::arange(keys, index).unsqueeze(0) - torch::arange(keys - queries, keys, index).unsqueeze(1);  // key - query
   if (options.relative_bias.defined()) {
     const int64_t reach = (options.relative_bias.size(1) - 1) / 2;
-    bias = options.relative_bias.index_select(1, (distance.clamp(-reach, reach) + reach).view({-1})).view({-1, queries, keys}).to(like.dtype());
+    bias = options.relative_bias.index_select(1, (distance.clamp(-reach, reach) + reach).view({-1}))
+               .view({-1, queries, keys})
+               .to(like.dtype());
   }
   if (options.causal && !(queries == keys && !bias.defined())) {  // else the kernel's own causal form serves
     const torch::Tensor mask = torch::zeros({queries, keys}, like).masked_fill_(distance > 0, -INFINITY);
@@ -29,8 +33,8 @@ torch::Tensor additive_bias(const AttentionOptions& options, int64_t queries, in
   return bias;
 }
 
-torch::Tensor cuda_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value, const PackLayout& query_layout,
-                             const PackLayout& key_layout, bool causal, double scale) {
+torch::Tensor cuda_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
+                             const PackLayout& query_layout, const PackLayout& key_layout, bool causal, double scale) {
   if (query.scalar_type() == torch::kHalf || query.scalar_type() == torch::kBFloat16) {
     return std::get<0>(at::_flash_attention_forward(query, key, value, query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
                                                     query_layout.longest(), key_layout.longest(), 0.0, causal, false, scale));
@@ -41,6 +45,20 @@ torch::Tensor cuda_attention(const torch::Tensor& query, const torch::Tensor& ke
                                                       query_layout.longest(), key_layout.longest(), 0.0, causal ? 2 : 0,
                                                       query.requires_grad() || key.requires_grad() || value.requires_grad(), scale))
       .squeeze(0);
+}
+
+bool packed_kernel_serves(const torch::Tensor& query, const AttentionOptions& options) {
+  return query.is_cpu() && query.scalar_type() == torch::kFloat && !options.relative_bias.defined();
+}
+
+double scale_of(const AttentionOptions& options, int64_t head_dim) {
+  return options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
+}
+
+void count_flops(const PackLayout& queries, const PackLayout& keys, int64_t width) {
+  int64_t pairs = 0;
+  for (const int64_t count : attention_pairs(queries, keys)) pairs += count;
+  add_matrix_product_flops(4 * pairs * width);
 }
 
 }  // namespace
@@ -56,22 +74,23 @@ torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& 
                                const AttentionPlan* plan) {
   const int64_t heads = query.size(1), head_dim = query.size(2), key_heads = key_few.size(1);
   ADATAPE_CHECK(query.size(0) == query_layout.total() && key_few.size(0) == key_layout.total() && value_few.size(0) == key_layout.total(),
-                "attention", "expected ", query_layout.total(), " queries and ", key_layout.total(), " keys and values, got ", query.size(0), ", ",
-                key_few.size(0), " and ", value_few.size(0));
+                "attention", "expected ", query_layout.total(), " queries and ", key_layout.total(), " keys and values, got ",
+                query.size(0), ", ", key_few.size(0), " and ", value_few.size(0));
   ADATAPE_CHECK(key_heads > 0 && heads % key_heads == 0, "attention", "expected key heads that divide ", heads, " heads, got ", key_heads);
   for (int64_t b = 0; b < query_layout.batch(); ++b) {
-    ADATAPE_CHECK(query_layout.lengths()[b] == 0 || key_layout.lengths()[b] > 0, "attention", "example ", b, " has ", query_layout.lengths()[b],
-                  " queries and no keys");
+    ADATAPE_CHECK(query_layout.lengths()[b] == 0 || key_layout.lengths()[b] > 0, "attention", "example ", b, " has ",
+                  query_layout.lengths()[b], " queries and no keys");
   }
-  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
+  const double scale = scale_of(options, head_dim);
+  if (query.size(0) == 0) return query.reshape({0, heads * head_dim});
+  count_flops(query_layout, key_layout, heads * head_dim);
+  if (packed_kernel_serves(query, options)) {
+    return std::get<0>(ops::packed_attention(query, key_few, value_few, query_layout.offsets_tensor(), key_layout.offsets_tensor(),
+                                             {options.causal, scale}))
+        .flatten(1);
+  }
   const auto all_heads = [&](const torch::Tensor& x) { return key_heads == heads ? x : x.repeat_interleave(heads / key_heads, 1); };
   const torch::Tensor key = all_heads(key_few), value = all_heads(value_few);
-  if (query.size(0) == 0) return query.reshape({0, heads * head_dim});
-
-  int64_t pairs = 0;
-  for (const int64_t count : attention_pairs(query_layout, key_layout)) pairs += count;
-  add_matrix_product_flops(4 * pairs * heads * head_dim);
-
   if (query.is_cuda() && !options.relative_bias.defined()) {
     return cuda_attention(query, key, value, query_layout, key_layout, options.causal, scale).reshape({-1, heads * head_dim});
   }
@@ -86,15 +105,26 @@ torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& 
     const torch::Tensor bias = additive_bias(options, group.query_length, group.key_length, query.options().requires_grad(false));
     const torch::Tensor out = at::scaled_dot_product_attention(
         gathered(query, group.query_rows, group.count, group.query_length), gathered(key, group.key_rows, group.count, group.key_length),
-        gathered(value, group.key_rows, group.count, group.key_length), bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, 0.0,
-        options.causal && !bias.defined(), scale);
+        gathered(value, group.key_rows, group.count, group.key_length), bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt,
+        0.0, options.causal && !bias.defined(), scale);
     outputs.push_back(out.transpose(1, 2).reshape({-1, heads * head_dim}));
   }
   const torch::Tensor together = outputs.size() == 1 ? outputs.front() : torch::cat(outputs);
   return plan->restore.defined() ? together.index_select(0, plan->restore) : together;
 }
 
-void KeyValueCache::append(const torch::Tensor& new_key, const torch::Tensor& new_value, const std::shared_ptr<const PackLayout>& new_layout) {
+torch::Tensor packed_self_attention(const torch::Tensor& qkv, const PackLayout& layout, const AttentionOptions& options) {
+  const int64_t heads = qkv.size(2), head_dim = qkv.size(3);
+  if (!packed_kernel_serves(qkv, options) || qkv.size(0) == 0) {
+    return packed_attention(qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), layout, layout, options,
+                            qkv.is_cuda() && !options.relative_bias.defined() ? nullptr : &layout.self_attention());
+  }
+  count_flops(layout, layout, heads * head_dim);
+  return std::get<0>(ops::packed_self_attention(qkv, layout.offsets_tensor(), {options.causal, scale_of(options, head_dim)})).flatten(1);
+}
+
+void KeyValueCache::append(const torch::Tensor& new_key, const torch::Tensor& new_value,
+                           const std::shared_ptr<const PackLayout>& new_layout) {
   if (!key.defined()) {
     key = new_key;
     value = new_value;

@@ -14,13 +14,19 @@ struct AttentionOptions {
   double scale = 0;
 };
 
-// query [Tq, heads, d] by query_layout; key, value [Tk, key_heads, d] by key_layout (key_heads divides heads; 1 = multi-query). The two layouts have
-// the same examples; an example may have keys without queries (halted tokens) but not queries without keys (Error). Returns [Tq, heads * d].
-// plan: plan_attention(query_layout, key_layout), where the caller keeps it (null: made here).
-// CPU: dense attention for each group of equal lengths. CUDA: flash attention by cumulative lengths in half precision, memory-efficient attention in
-// float32; with relative_bias groups as on the CPU. Differentiable. Cost: 4 d heads FLOPs a query-key pair.
-torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value, const PackLayout& query_layout,
-                               const PackLayout& key_layout, const AttentionOptions& options = {}, const AttentionPlan* plan = nullptr);
+// query [Tq, heads, d] by query_layout; key, value [Tk, key_heads, d] by key_layout (key_heads divides heads; 1 = multi-query). The two
+// layouts have the same examples; an example may have keys without queries (halted tokens) but not queries without keys (Error). Returns
+// [Tq, heads * d]. plan: plan_attention(query_layout, key_layout), where the caller keeps it (null: made here). CPU float32:
+// ops/packed_attention, straight from the pack. CUDA: flash attention by cumulative lengths in half precision, memory-efficient attention
+// in float32. Other CPU dtypes, and relative_bias everywhere: dense attention for each group of equal lengths. Differentiable. Cost: 4 d
+// heads FLOPs a query-key pair.
+torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
+                               const PackLayout& query_layout, const PackLayout& key_layout, const AttentionOptions& options = {},
+                               const AttentionPlan* plan = nullptr);
+
+// The same for tokens that attend to each other: qkv [T, 3, heads, d] holds query, key and value of each. On the CPU in float32 its
+// gradient is written as one tensor, nothing is split or joined.
+torch::Tensor packed_self_attention(const torch::Tensor& qkv, const PackLayout& layout, const AttentionOptions& options = {});
 
 // Keys and values of tokens already seen; what a decoder keeps between calls.
 struct KeyValueCache {

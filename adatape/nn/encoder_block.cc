@@ -42,20 +42,19 @@ PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& 
   const int64_t head_dim = shape.width / shape.heads;
   const std::string part = "block " + std::to_string(index);
   const torch::Tensor projected = qkv->forward(attention_norm->forward(x.values)).view({-1, 3, shape.heads, head_dim});
-  const torch::Tensor attended = packed_attention(projected.select(1, 0), projected.select(1, 1), projected.select(1, 2), layout, layout, {},
-                                                  x.values.is_cuda() ? nullptr : &layout.self_attention());
+  const torch::Tensor attended = packed_self_attention(projected, layout);
   context.count(part + " / attention projections", layout.lengths(), 8 * shape.width * shape.width);
   if (context.work != nullptr) context.count(part + " / attention", attention_pairs(layout, layout), 4 * shape.width);
   return {finish(x.values, attended, layout, context, index, stochastic_depth), x.layout};
 }
 
 torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout,
-                                            const torch::Tensor& keys, const PackLayout& key_layout, const ForwardContext& context, int64_t index,
-                                            double stochastic_depth) const {
+                                            const torch::Tensor& keys, const PackLayout& key_layout, const ForwardContext& context,
+                                            int64_t index, double stochastic_depth) const {
   const int64_t width = shape.width, head_dim = width / shape.heads;
   const std::string part = "block " + std::to_string(index);
-  const torch::Tensor query =
-      linear(attention_norm->forward(queries), qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width)).view({-1, shape.heads, head_dim});
+  const torch::Tensor query = linear(attention_norm->forward(queries), qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width))
+                                  .view({-1, shape.heads, head_dim});
   const torch::Tensor key_value =
       linear(attention_norm->forward(keys), qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
           .view({-1, 2, shape.heads, head_dim});
@@ -66,13 +65,16 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
   return finish(queries, attended, *query_layout, context, index, stochastic_depth);
 }
 
-torch::Tensor EncoderBlock::finish(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout, const ForwardContext& context,
-                                   int64_t index, double stochastic_depth) const {
+torch::Tensor EncoderBlock::finish(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout,
+                                   const ForwardContext& context, int64_t index, double stochastic_depth) const {
   const uint32_t place = static_cast<uint32_t>(index);
   const torch::Tensor factor = stochastic_depth_factor(layout, stochastic_depth, context, place, x);
-  const auto residual = [&](const torch::Tensor& base, const torch::Tensor& branch) { return factor.defined() ? base + branch * factor : base + branch; };
+  const auto residual = [&](const torch::Tensor& base, const torch::Tensor& branch) {
+    return factor.defined() ? base + branch * factor : base + branch;
+  };
   const torch::Tensor after_attention = residual(x, dropout(output->forward(attended), layout, shape.dropout, context, 2 * place));
-  const torch::Tensor branch = feed_forward_of(feed_forward_norm->forward(after_attention), layout, context, "block " + std::to_string(index));
+  const torch::Tensor branch =
+      feed_forward_of(feed_forward_norm->forward(after_attention), layout, context, "block " + std::to_string(index));
   return residual(after_attention, dropout(branch, layout, shape.dropout, context, 2 * place + 1));
 }
 

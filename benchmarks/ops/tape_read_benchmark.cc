@@ -11,48 +11,17 @@
 #include <functional>
 
 #include "adatape/ops/tape_read/tape_read_kernels.h"
+#include "benchmarks/ops/plain_tape_read.h"
 #include "benchmarks/side_by_side.h"
 
 namespace adatape::ops {
 namespace {
 
-struct Size {
+struct Size : PlainReading {
   const char* name;
-  int64_t batch, rows, width, key_width, steps, rows_per_step;
-  double threshold;
+  const char* row_suffix;
+  double goal;
 };
-
-struct Answer {
-  at::Tensor tokens, lengths, ponder;  // [B, T, D], [B], [B]
-};
-
-// Every example runs every step until all have halted; rows read are pushed down by 1e9.
-Answer read_plainly(const at::Tensor& raw_query, const at::Tensor& raw_bank, const at::Tensor& weight, const at::Tensor& bias,
-                    const Size& size) {
-  at::Tensor query = at::layer_norm(raw_query, {size.width}, weight, bias, 1e-6).narrow(1, 0, size.key_width);
-  const at::Tensor bank = at::layer_norm(raw_bank, {size.width}, weight, bias, 1e-6);
-  const at::Tensor keys = bank.narrow(2, 0, size.key_width);
-  at::Tensor mask = at::zeros({size.batch, size.rows}), h = at::zeros({size.batch}), lengths = at::zeros({size.batch});
-  at::Tensor ponder = at::zeros({size.batch});
-  std::vector<at::Tensor> tokens;
-  for (int64_t t = 0; t < size.steps; ++t) {
-    const at::Tensor running = (h < size.threshold - 1e-5).to(at::kFloat);
-    if (running.sum().item<float>() == 0) break;
-    const at::Tensor scores = at::einsum("bd,bmd->bm", {query, keys});
-    const at::Tensor best = std::get<1>((scores.detach() - mask * 1e9).topk(size.rows_per_step, 1));
-    const at::Tensor w = (scores.gather(1, best) / std::sqrt(static_cast<double>(size.key_width))).softmax(-1);
-    const at::Tensor rows = bank.gather(1, best.unsqueeze(2).expand({-1, -1, size.width}));
-    const at::Tensor token = (rows * w.unsqueeze(2)).sum(1) * running.unsqueeze(1);
-    ponder = ponder + running * (1 - (w * w).sum(-1));
-    h = h + w.select(1, 0).detach() * running;
-    lengths = lengths + running;
-    mask = mask.scatter(1, best, 1.0);
-    tokens.push_back(token);
-    query = (query + token.narrow(1, 0, size.key_width)) / 2;
-  }
-  while (static_cast<int64_t>(tokens.size()) < size.steps) tokens.push_back(at::zeros_like(tokens[0]));
-  return {at::stack(tokens, 1), lengths.to(at::kLong), ponder};
-}
 
 struct Inputs {
   at::Tensor query, bank, offsets, weight, bias;
@@ -126,12 +95,14 @@ void tape_read_benchmark(benchmark::State& state, const Size& size, bool backwar
     state.SkipWithError("the answers differ");
     return;
   }
-  time_side_by_side(state, ours, {{"plain", plain}, {"reference", reference}});
+  const std::string row = backward ? "tape_read_backward" : "tape_read_forward";  // backward: of both together
+  time_side_by_side(state, ours, {{"plain", plain, row + size.row_suffix, size.goal}, {"reference", reference}});
   state.counters["tape_length"] = expected[1].to(at::kFloat).mean().item<double>();
 }
 
 const bool kRegistered = [] {
-  for (const Size& size : {Size{"imagenet", 32, 784, 768, 64, 10, 5, 2}, Size{"parity", 256, 32, 32, 2, 16, 2, 8}}) {
+  for (const Size& size :
+       {Size{{32, 784, 768, 64, 10, 5, 2}, "imagenet", "", 10}, Size{{256, 32, 32, 2, 16, 2, 8}, "parity", "_parity", 5}}) {
     for (bool backward : {false, true}) {
       const std::string name = std::string("tape_read/") + (backward ? "forward_backward/" : "forward/") + size.name;
       benchmark::RegisterBenchmark(name.c_str(), [size, backward](benchmark::State& state) { tape_read_benchmark(state, size, backward); })

@@ -6,18 +6,9 @@
 #include <cstdint>
 #include <cstring>
 
+#include "adatape/ops/cpu_clones.h"
+
 namespace adatape::ops::cpu {
-
-// A function so marked is compiled for AVX2 with FMA as well as for the oldest x86-64; what it inlines comes along.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define ADATAPE_CPU_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
-#else
-#define ADATAPE_CPU_CLONES  // an ifunc resolver runs before the address sanitizer is ready
-#endif
-#define ADATAPE_ALWAYS_INLINE inline __attribute__((always_inline))
-
-// How many items a thread takes at least, when an item touches so many elements: waking a thread costs as much as some ten thousand.
-inline int64_t grain(int64_t elements) { return elements > 0 && elements < 32768 ? 32768 / elements : 1; }
 
 template <class T>
 struct Vector {

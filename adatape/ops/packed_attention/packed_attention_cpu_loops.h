@@ -1,0 +1,188 @@
+// Small matrix products and softmax for the CPU kernel of packed attention, on vectors of kLanes floats: 8 is an AVX2 register, 16 an
+// AVX-512 one. Every sum runs in an order that depends on sizes alone, so that a result does not depend on threads or batch mates.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "adatape/ops/cpu_clones.h"
+
+namespace adatape::ops::cpu {
+
+template <int kLanes_>
+struct Simd {
+  static constexpr int kLanes = kLanes_;
+  static constexpr int kPanel = 2 * kLanes;            // columns of a matrix that are stored together
+  static constexpr int kRows = kLanes == 16 ? 12 : 6;  // of a tile: kRows x 2 sums, 2 columns and a factor fill the registers
+  typedef float Floats __attribute__((vector_size(4 * kLanes_)));
+  typedef int32_t Integers __attribute__((vector_size(4 * kLanes_)));
+  static ADATAPE_ALWAYS_INLINE void load(Floats& to, const float* from) { std::memcpy(&to, from, sizeof(Floats)); }
+  static ADATAPE_ALWAYS_INLINE void store(float* to, const Floats& from) { std::memcpy(to, &from, sizeof(Floats)); }
+  static int64_t padded(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
+};
+
+// Rows of a matrix in memory: row i at data + i * stride.
+struct Rows {
+  const float* data;
+  int64_t stride;
+};
+
+// x [rows, columns] as panels [columns / kPanel][rows][kPanel], zeros behind the last column.
+template <class S>
+ADATAPE_ALWAYS_INLINE void pack(const Rows& x, int64_t rows, int64_t columns, float* panels) {
+  for (int64_t c = 0; c < columns; c += S::kPanel, panels += rows * S::kPanel) {
+    const int64_t width = columns - c < S::kPanel ? columns - c : S::kPanel;
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* const from = x.data + r * x.stride + c;
+      float* const to = panels + r * S::kPanel;
+      if (width == S::kPanel) {
+        std::memcpy(to, from, S::kPanel * sizeof(float));
+      } else {
+        std::memset(to, 0, S::kPanel * sizeof(float));
+        std::memcpy(to, from, static_cast<size_t>(width) * sizeof(float));
+      }
+    }
+  }
+}
+
+// The transpose of x [rows, columns] as panels [rows / kPanel][columns][kPanel], zeros behind the last row.
+template <class S>
+ADATAPE_ALWAYS_INLINE void pack_transposed(const Rows& x, int64_t rows, int64_t columns, float* panels) {
+  for (int64_t r = 0; r < rows; r += S::kPanel, panels += columns * S::kPanel) {
+    const int64_t count = rows - r < S::kPanel ? rows - r : S::kPanel;
+    if (count < S::kPanel) std::memset(panels, 0, static_cast<size_t>(columns) * S::kPanel * sizeof(float));
+    for (int64_t i = 0; i < count; ++i) {
+      const float* const from = x.data + (r + i) * x.stride;
+      for (int64_t c = 0; c < columns; ++c) panels[c * S::kPanel + i] = from[c];
+    }
+  }
+}
+
+// One tile of c (+)= a b: kTileRows rows of a, whose element (i, p) is a[i * row + p * step], and kVectors vectors of a panel.
+template <class S, int kTileRows, int kVectors>
+ADATAPE_ALWAYS_INLINE void tile(int64_t depth, const float* a, int64_t row, int64_t step, const float* panel, float* c, int64_t c_stride,
+                                bool add) {
+  typename S::Floats sums[kTileRows][kVectors] = {}, column[kVectors];
+  for (int64_t p = 0; p < depth; ++p) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) S::load(column[v], panel + p * S::kPanel + v * S::kLanes);
+#pragma GCC unroll 12
+    for (int i = 0; i < kTileRows; ++i) {
+      const float factor = a[i * row + p * step];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sums[i][v] += column[v] * factor;
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < kTileRows; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      float* const to = c + i * c_stride + v * S::kLanes;
+      if (add) {
+        S::load(column[0], to);
+        sums[i][v] += column[0];
+      }
+      S::store(to, sums[i][v]);
+    }
+  }
+}
+
+template <class S, int kVectors>
+ADATAPE_ALWAYS_INLINE void multiply_panel(int64_t m, int64_t depth, const float* a, int64_t row, int64_t step, const float* panel, float* c,
+                                          int64_t c_stride, bool add) {
+  int64_t i = 0;
+  for (; i + S::kRows <= m; i += S::kRows)
+    tile<S, S::kRows, kVectors>(depth, a + i * row, row, step, panel, c + i * c_stride, c_stride, add);
+  for (; i + 4 <= m; i += 4) tile<S, 4, kVectors>(depth, a + i * row, row, step, panel, c + i * c_stride, c_stride, add);
+  for (; i < m; ++i) tile<S, 1, kVectors>(depth, a + i * row, row, step, panel, c + i * c_stride, c_stride, add);
+}
+
+// c [m, n] (+)= a b with the first `depth` rows of b, which lies in panels of panel_rows rows. Columns of c are written up to the end of
+// the last vector; c_stride >= padded(n).
+template <class S>
+ADATAPE_ALWAYS_INLINE void multiply(int64_t m, int64_t n, int64_t depth, const float* a, int64_t row, int64_t step, const float* panels,
+                                    int64_t panel_rows, float* c, int64_t c_stride, bool add) {
+  for (int64_t column = 0; column < n; column += S::kPanel, panels += panel_rows * S::kPanel) {
+    if (n - column > S::kLanes) {
+      multiply_panel<S, 2>(m, depth, a, row, step, panels, c + column, c_stride, add);
+    } else {
+      multiply_panel<S, 1>(m, depth, a, row, step, panels, c + column, c_stride, add);
+    }
+  }
+}
+
+// x <- e^x, for x <= 0 or somewhat above, within 2 units in the last place; 0 below -87, NaN of NaN. Source: Cephes, expf.
+template <class S>
+ADATAPE_ALWAYS_INLINE void exponential(typename S::Floats& x) {
+  using F = typename S::Floats;
+  const auto vanishes = x < -87.0f;
+  x = vanishes ? F{} - 87.0f : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 x 2^23: adding and subtracting it rounds
+  const F shifted = x * 1.44269504088896341f + kRound, n = shifted - kRound;
+  const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  F y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.0f;
+  typename S::Integers bits;
+  std::memcpy(&bits, &shifted, sizeof(bits));
+  bits = (bits << 23) + (127 << 23);  // the low bits of `shifted` are n
+  F power;
+  std::memcpy(&power, &bits, sizeof(power));
+  x = vanishes ? F{} : y * power;
+}
+
+template <class S>
+ADATAPE_ALWAYS_INLINE float total(const typename S::Floats& x) {
+  float sum = 0;
+  for (int i = 0; i < S::kLanes; ++i) sum += x[i];
+  return sum;
+}
+
+// scores [padded] -> e^(scale s - max) over the first `visible` ones, 0 behind them. Returns the logsumexp; `sum` is what to divide by.
+template <class S>
+ADATAPE_ALWAYS_INLINE float exponentials(float* scores, int64_t visible, int64_t padded, float scale, float& sum) {
+  using F = typename S::Floats;
+  for (int64_t j = visible; j < padded; ++j) scores[j] = -std::numeric_limits<float>::infinity();
+  F x, best = F{} - std::numeric_limits<float>::infinity(), sums = {};
+  for (int64_t j = 0; j < padded; j += S::kLanes) {
+    S::load(x, scores + j);
+    x *= scale;
+    best = x > best ? x : best;
+    S::store(scores + j, x);
+  }
+  float max = best[0];
+  for (int i = 1; i < S::kLanes; ++i) max = best[i] > max ? best[i] : max;
+  for (int64_t j = 0; j < padded; j += S::kLanes) {
+    S::load(x, scores + j);
+    x -= max;
+    exponential<S>(x);
+    sums += x;
+    S::store(scores + j, x);
+  }
+  sum = total<S>(sums);
+  return max + std::log(sum);
+}
+
+// scores -> weights, grad_weights -> gradient of the scaled product; 0 behind the visible ones. delta = grad_output . output.
+template <class S>
+ADATAPE_ALWAYS_INLINE void softmax_backward(float* scores, float* grad_weights, int64_t visible, int64_t padded, float scale,
+                                            float logsumexp, float delta) {
+  typename S::Floats s, g;
+  for (int64_t j = 0; j < padded; j += S::kLanes) {
+    S::load(s, scores + j);
+    S::load(g, grad_weights + j);
+    s = s * scale - logsumexp;
+    exponential<S>(s);
+    g = s * (g - delta) * scale;
+    S::store(scores + j, s);
+    S::store(grad_weights + j, g);
+  }
+  for (int64_t j = visible; j < padded; ++j) scores[j] = grad_weights[j] = 0;
+}
+
+}  // namespace adatape::ops::cpu
