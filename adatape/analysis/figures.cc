@@ -237,6 +237,39 @@ Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& model
   return figure;
 }
 
+Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelIndices& models) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "test accuracy", 340)}};
+  for (const size_t index : models) {
+    const ordered_json& result = comparison.models[index].first().result;
+    if (!result.contains("accuracy_by_covariate")) continue;
+    const ordered_json& by = result["accuracy_by_covariate"];
+    if (!by.is_object() || !by.contains("groups") || !by["groups"].is_array() || by["groups"].size() < 2) continue;
+    ordered_json x = ordered_json::array(), y = ordered_json::array(), text = ordered_json::array();
+    for (const ordered_json& group : by["groups"]) {
+      x.push_back(group.value("value", ordered_json()));
+      y.push_back(group.value("accuracy", ordered_json()));
+      text.push_back(group.value("examples", ordered_json()));
+    }
+    const std::string name = by.value("covariate", ordered_json("")).is_string() ? by["covariate"].get<std::string>() : "";
+    ordered_json trace = {{"type", "scatter"},
+                          {"mode", "lines+markers"},
+                          {"x", x},
+                          {"y", y},
+                          {"text", text},
+                          {"name", shown_name(comparison, index)},
+                          {"line", {{"color", model_colour(index)}, {"width", 2}}},
+                          {"marker", {{"color", model_colour(index)}, {"size", 6}}},
+                          {"hovertemplate", "%{y:.2%} of %{text} examples, " + escape_html(name) + " %{x}<extra>" +
+                                                shown_name(comparison, index) + "</extra>"}};
+    if (figure["data"].size() >= kVisibleAtOnce) trace["visible"] = "legendonly";
+    figure["data"].push_back(std::move(trace));
+    figure["layout"]["xaxis"]["title"]["text"] = escape_html(name);
+  }
+  figure["layout"]["yaxis"]["tickformat"] = ".4~%";
+  figure["layout"]["showlegend"] = true;
+  return figure;
+}
+
 Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title) {
   Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout(title, "test accuracy", 340)}};
   figure["layout"]["yaxis"]["tickformat"] = ".4~%";

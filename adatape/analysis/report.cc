@@ -93,6 +93,7 @@ void add_tapes(Page& page, const Comparison& comparison, const ModelIndices& mod
               "Tape lengths: the share of examples that read so many tape tokens, all readers of the model together.");
   page.figure(tape_by_covariate(comparison, models),
               "Tape length against what the example is. Bars: one standard deviation over examples.");
+  page.figure(accuracy_by_covariate_figure(comparison, models), "Test accuracy against what the example is, all test examples.");
   page.html("</div>\n");
 }
 

@@ -13,6 +13,7 @@
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/train/run_folder.h"
+#include "adatape/train/run_record.h"
 
 namespace adatape::cli {
 namespace {
@@ -59,6 +60,7 @@ nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, 
           {"flops", result.flops},
           {"seconds", result.seconds},
           {"examples_per_second", result.examples_per_second},
+          {"accuracy_by_covariate", accuracy_by_covariate(result)},
           {"device", device.str()},
           {"threads", at::get_num_threads()}};
 }
@@ -77,6 +79,12 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
   line("tape length", concat(formatted("%.2f", result.tape_length_mean), " +- ", formatted("%.2f", result.tape_length_std)));
   line("FLOPs", format_count(result.flops));
   line("examples/s", format_count(result.examples_per_second));
+  if (result.by_covariate.size() > 1) {
+    text += concat("  accuracy by ", result.covariate, "\n");
+    for (const CovariateGroup& group : result.by_covariate) {
+      line(concat("  ", group.value), concat(formatted("%.2f %%", 100 * group.accuracy), " of ", group.examples));
+    }
+  }
   return text;
 }
 

@@ -18,6 +18,16 @@ struct Sums {
   int64_t correct = 0;
   double loss = 0;
   std::map<std::string, double> auxiliary;
+  std::map<double, std::pair<int64_t, int64_t>> groups;  // covariate: examples, correct ones
+
+  void add_groups(const at::Tensor& covariates, const at::Tensor& correct) {
+    const at::Tensor values = covariates.to(at::kCPU, at::kDouble).contiguous(), right = correct.to(at::kCPU, at::kBool).contiguous();
+    for (int64_t b = 0; b < values.numel(); ++b) {
+      auto& [count, good] = groups[values.const_data_ptr<double>()[b]];
+      ++count;
+      good += right.const_data_ptr<bool>()[b];
+    }
+  }
 };
 
 double sum_of(const at::Tensor& values) { return values.sum(at::kDouble).item<double>(); }
@@ -71,10 +81,12 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
     const auto start = std::chrono::steady_clock::now();
     const ModelOutput output = model.forward(batch, {});
     // Reading a number back waits for the device, so the time below covers the whole forward pass.
-    sums.correct += task.example_correct(output.logits, batch).sum().item<int64_t>();
+    const at::Tensor correct = task.example_correct(output.logits, batch);
+    sums.correct += correct.sum().item<int64_t>();
     result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     sums.loss += sum_of(model.combine(output, [&](const at::Tensor& logits) { return task.example_loss(logits, batch); }));
     for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) sums.auxiliary[auxiliary.name] += sum_of(auxiliary.values);
+    if (!quick) sums.add_groups(task.example_covariate(batch), correct);
     if (progress) progress(first + batch.size());
   }
   const auto total = static_cast<double>(count);
@@ -83,6 +95,10 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
   for (const auto& [name, sum] : sums.auxiliary) result.auxiliary_losses[name] = sum / total;
   result.examples_per_second = result.seconds > 0 ? total / result.seconds : 0;
   if (quick) return result;
+  result.covariate = task.covariate_name();
+  for (const auto& [value, group] : sums.groups) {
+    result.by_covariate.push_back({value, group.first, static_cast<double>(group.second) / static_cast<double>(group.first)});
+  }
 
   Usage usage;
   const int64_t recorded = std::min(count, kRecordedExamples);

@@ -9,6 +9,13 @@
 
 namespace adatape {
 
+// The examples of one value of the task's covariate (Task::example_covariate).
+struct CovariateGroup {
+  double value = 0;
+  int64_t examples = 0;
+  double accuracy = 0;
+};
+
 struct EvaluationResult {
   int64_t examples = 0;
   double accuracy = 0;                               // share in [0, 1]
@@ -19,7 +26,9 @@ struct EvaluationResult {
   double tape_length_mean = 0, tape_length_std = 0;  // tape tokens of an example, all readers; 0 without readers
   double flops = 0;                                  // mean forward FLOPs of an example, tokens really used
   double seconds = 0;
-  double examples_per_second = 0;  // of a pass without recording
+  double examples_per_second = 0;            // of a pass without recording
+  std::string covariate;                     // its name
+  std::vector<CovariateGroup> by_covariate;  // ascending; empty when quick
 };
 
 // quick: accuracy and losses only (validation while training). Otherwise a first pass without recording is timed, and tokens and FLOPs come

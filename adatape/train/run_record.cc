@@ -106,6 +106,14 @@ std::string write_run_json(const std::string& output, const std::string& command
   return remark;
 }
 
+ordered_json accuracy_by_covariate(const EvaluationResult& result) {
+  ordered_json groups = ordered_json::array();
+  for (const CovariateGroup& group : result.by_covariate) {
+    groups.push_back({{"value", group.value}, {"examples", group.examples}, {"accuracy", group.accuracy}});
+  }
+  return {{"covariate", result.covariate}, {"groups", groups}};
+}
+
 ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                          at::Device device, const std::string& command) {
   ordered_json history = ordered_json::array();
@@ -133,6 +141,7 @@ ordered_json make_result(const RunConfig& config, const TrainState& state, const
           {"flops", test.flops},
           {"examples_per_second", test.examples_per_second},
           {"test_examples", test.examples},
+          {"accuracy_by_covariate", accuracy_by_covariate(test)},
           {"best_step", state.best_step},
           {"waited_for_data_seconds", state.waited_for_data_seconds},
           {"device", device.str()},

@@ -39,6 +39,9 @@ class FolderLock {
 std::string write_run_json(const std::string& output, const std::string& command, int64_t seed, at::Device device,
                            std::optional<int64_t> resumed_at_step);
 
+// {"covariate": name, "groups": [{"value", "examples", "accuracy"}]}
+nlohmann::ordered_json accuracy_by_covariate(const EvaluationResult& result);
+
 // The content of result.json, one row of a table of results. "draws" counts; "draw_history" lists them.
 nlohmann::ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                                    at::Device device, const std::string& command);

@@ -290,6 +290,18 @@ TEST(ParityTask, CovariateCountsOnes) {
     EXPECT_EQ(covariate[b].item<float>(), static_cast<float>(std::count(all[b].begin(), all[b].end(), 1)));
   }
   EXPECT_EQ(task.covariate_name(), "number of 1s");
+
+  ParityConfig several;
+  several.test_lengths = {5, 8};
+  const ParityTask lengths(several);
+  EXPECT_EQ(lengths.covariate_name(), "length");
+  EXPECT_TRUE(lengths.example_covariate(lengths.held_out_batch(Split::kTest, 0, 3)).equal(torch::tensor({5.0f, 8.0f, 5.0f})));
+
+  ParityConfig counted;
+  counted.test_nonzero_minimum = counted.test_nonzero_maximum = 7;
+  const ParityTask entries(counted);
+  EXPECT_EQ(entries.covariate_name(), "entries that are not 0");
+  EXPECT_TRUE(entries.example_covariate(entries.held_out_batch(Split::kTest, 0, 2)).equal(torch::tensor({7.0f, 7.0f})));
 }
 
 TEST(ParityTask, RefusesWhatDoesNotFit) {

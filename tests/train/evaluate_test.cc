@@ -32,6 +32,15 @@ TEST_F(EvaluateTest, BatchSizeDoesNotMatter) {
   EXPECT_NEAR(one.token_steps, one.tokens + 1, 1e-12);
   EXPECT_NEAR(one.flops, 4 * one.tokens + 16, 1e-12);
   EXPECT_EQ(one.tape_length_mean, 0);
+  EXPECT_EQ(one.covariate, "length");
+  ASSERT_EQ(one.by_covariate.size(), 3u);
+  double correct = 0;
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(one.by_covariate[i].value, (std::vector<double>{1, 2, 5})[i]);
+    EXPECT_EQ(one.by_covariate[i].examples, (std::vector<int64_t>{33, 32, 32})[i]);
+    correct += one.by_covariate[i].accuracy * static_cast<double>(one.by_covariate[i].examples);
+  }
+  EXPECT_NEAR(correct / 97, one.accuracy, 1e-12);
   EXPECT_GT(one.examples_per_second, 0);
 }
 

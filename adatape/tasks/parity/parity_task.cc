@@ -13,7 +13,7 @@
 namespace adatape {
 namespace {
 
-constexpr int64_t kOne = 2;  // the id of symbol 1
+constexpr int64_t kZero = 1, kOne = 2;  // the ids of symbols 0 and 1
 constexpr int64_t kSymbols = 3, kClasses = 2;
 constexpr int64_t kLongest = int64_t{1} << 20;
 constexpr int64_t kValidationSize = 100'000, kTestSize = 1'000'000;
@@ -184,14 +184,23 @@ at::Tensor ParityTask::example_correct(const at::Tensor& logits, const Batch& ba
   return classification_correct("task parity", logits, batch.labels, kClasses);
 }
 
+std::string ParityTask::covariate_name() const {
+  if (test_lengths_.size() > 1) return "length";
+  return config_.nonzero_maximum > 0 || config_.test_nonzero_maximum > 0 ? "entries that are not 0" : "number of 1s";
+}
+
 at::Tensor ParityTask::example_covariate(const Batch& batch) const {
   const at::Tensor symbols = batch.symbols.cpu().contiguous();
   const int64_t* data = symbols.data_ptr<int64_t>();
-  at::Tensor ones = at::empty({batch.size()}, at::kFloat);
+  const std::string name = covariate_name();
+  at::Tensor covariate = at::empty({batch.size()}, at::kFloat);
   for (int64_t b = 0; b < batch.size(); ++b) {
-    ones.data_ptr<float>()[b] = static_cast<float>(std::count(data + batch.offsets[b], data + batch.offsets[b + 1], kOne));
+    const int64_t *begin = data + batch.offsets[b], *end = data + batch.offsets[b + 1];
+    int64_t count = end - begin;
+    if (name != "length") count = name == "number of 1s" ? std::count(begin, end, kOne) : count - std::count(begin, end, kZero);
+    covariate.data_ptr<float>()[b] = static_cast<float>(count);
   }
-  return ones;
+  return covariate;
 }
 
 std::vector<std::string> ParityTask::class_names() const {

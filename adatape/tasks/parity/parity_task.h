@@ -46,9 +46,10 @@ class ParityTask : public Task {
   int64_t epoch_size() const override { return 0; }
   at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const override;
   at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const override;
-  // float32 [B] on the CPU, the number of 1s.
+  // float32 [B] on the CPU, what covariate_name says: the length where the test has several, else the number of entries that are not 0 where
+  // that is set, else the number of 1s.
   at::Tensor example_covariate(const Batch& batch) const override;
-  std::string covariate_name() const override { return "number of 1s"; }
+  std::string covariate_name() const override;
   std::vector<std::string> symbol_names() const override { return {"-1", "0", "1"}; }
   std::vector<std::string> class_names() const override;
 
