@@ -5,7 +5,6 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "adatape/core/memory.h"
 #include "benchmarks/side_by_side.h"
 
 namespace {
@@ -40,7 +39,6 @@ bool write_json(const std::string& file, const std::vector<adatape::BenchmarkRow
 }  // namespace
 
 int main(int argc, char** argv) {
-  adatape::keep_freed_memory();  // as the program does; rivals have it too
   std::string json;
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
