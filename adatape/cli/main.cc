@@ -11,6 +11,7 @@
 #include "adatape/cli/command.h"
 #include "adatape/core/check.h"
 #include "adatape/core/config.h"
+#include "adatape/core/memory.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/version.h"
 
@@ -145,4 +146,7 @@ int guarded_main(int argc, char** argv) {
 
 }  // namespace adatape::cli
 
-int main(int argc, char** argv) { return adatape::cli::guarded_main(argc, argv); }
+int main(int argc, char** argv) {
+  adatape::keep_freed_memory();
+  return adatape::cli::guarded_main(argc, argv);
+}

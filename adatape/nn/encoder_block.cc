@@ -84,7 +84,6 @@ torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLa
     context.count(part + " / feed-forward", layout.lengths(), feed_forward->flops_per_row());
     return feed_forward->forward(x);
   }
-  const torch::Tensor &input_rows = layout.rows_but(TokenKind::kTape), &tape_rows = layout.rows_of(TokenKind::kTape);
   if (context.work != nullptr) {
     const std::vector<int64_t> tape = layout.lengths_of(TokenKind::kTape);
     std::vector<int64_t> input = layout.lengths();
@@ -92,6 +91,11 @@ torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLa
     context.count(part + " / feed-forward", input, feed_forward->flops_per_row());
     context.count(part + " / tape feed-forward", tape, tape_feed_forward->flops_per_row());
   }
+  if (layout.tape_is_last()) {  // a single example: its two kinds are views
+    const int64_t tape = layout.count(TokenKind::kTape), input = layout.total() - tape;
+    return torch::cat({feed_forward->forward(x.narrow(0, 0, input)), tape_feed_forward->forward(x.narrow(0, input, tape))});
+  }
+  const torch::Tensor &input_rows = layout.rows_but(TokenKind::kTape), &tape_rows = layout.rows_of(TokenKind::kTape);
   const torch::Tensor from_input = feed_forward->forward(x.index_select(0, input_rows));
   const torch::Tensor from_tape = tape_feed_forward->forward(x.index_select(0, tape_rows));
   return torch::cat({from_input, from_tape}).index_select(0, layout.restore_kinds());

@@ -1,5 +1,7 @@
 #include "adatape/nn/feed_forward.h"
 
+#include <ATen/Parallel.h>
+
 #include "adatape/core/check.h"
 
 namespace adatape {
@@ -26,7 +28,18 @@ Mlp::Mlp(int64_t dim, int64_t width, Gelu gelu_) : gelu(gelu_) {
 void Mlp::initialize(at::Generator& generator) { initialize_pair(*expand, *contract, generator); }
 
 torch::Tensor Mlp::forward(const torch::Tensor& x) const {
-  return contract->forward(at::gelu(expand->forward(x), gelu == Gelu::kTanh ? "tanh" : "none"));
+  const std::string_view form = gelu == Gelu::kTanh ? "tanh" : "none";
+  // Without a backward nobody needs the wide activations again: a part of the rows at a time keeps them in the cache.
+  const int64_t part = 512 * at::get_num_threads();
+  if (at::GradMode::is_enabled() || !x.is_cpu() || x.dim() != 2 || x.size(0) < 2 * part)
+    return contract->forward(at::gelu(expand->forward(x), form));
+  torch::Tensor out = at::empty({x.size(0), contract->weight.size(0)}, x.options());
+  for (int64_t first = 0; first < x.size(0); first += part) {
+    const int64_t rows = std::min(part, x.size(0) - first);
+    torch::Tensor wide = expand->forward(x.narrow(0, first, rows));
+    out.narrow(0, first, rows).copy_(contract->forward(at::gelu_(wide, form)));
+  }
+  return out;
 }
 
 GluMlp::GluMlp(int64_t dim, int64_t width) {

@@ -30,6 +30,10 @@ PackLayout::PackLayout(std::vector<int64_t> lengths, std::vector<TokenKind> kind
 
 int64_t PackLayout::count(TokenKind kind) const { return std::count(kinds_.begin(), kinds_.end(), kind); }
 
+bool PackLayout::tape_is_last() const {
+  return std::is_partitioned(kinds_.begin(), kinds_.end(), [](TokenKind kind) { return kind != TokenKind::kTape; });
+}
+
 std::vector<int64_t> PackLayout::lengths_of(TokenKind kind) const {
   std::vector<int64_t> counts(lengths_.size());
   for (size_t b = 0; b < lengths_.size(); ++b) {

@@ -35,6 +35,7 @@ class PackLayout {
   const std::vector<int64_t>& offsets() const { return offsets_; }  // [B + 1]
   const std::vector<TokenKind>& kinds() const { return kinds_; }    // [total]
   int64_t count(TokenKind kind) const;
+  bool tape_is_last() const;  // all tape tokens of the pack stand behind all others, as in a single example
   std::vector<int64_t> lengths_of(TokenKind kind) const;  // [B]
 
   // Tensors on the device, made at first use.

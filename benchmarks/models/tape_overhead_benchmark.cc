@@ -2,6 +2,7 @@
 // tokens, both of this library. The ViT's time is scaled by the ratio of their FLOPs, so that the bank, the reading and the tape's networks
 // are allowed their work at the ViT's own rate: a ratio of 0.95 says that AdaTape takes 5 % longer than its FLOPs explain.
 //   build/release/adatape_benchmarks --benchmark_filter=atr_overhead
+#include "adatape/core/memory.h"
 #include "adatape/models/adatape.h"
 #include "adatape/models/registry.h"
 #include "benchmarks/side_by_side.h"
@@ -24,6 +25,7 @@ std::unique_ptr<ModelConfig> small_config(const InputSpec& spec) {
 }
 
 void atr_overhead(benchmark::State& state) {
+  keep_freed_memory();  // as the program does; rivals have it too
   at::NoGradGuard no_grad;
   at::manual_seed(0);
   InputSpec spec;

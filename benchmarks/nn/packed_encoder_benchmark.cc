@@ -3,6 +3,7 @@
 //   build/release/adatape_benchmarks --benchmark_filter=packed_encoder
 #include <map>
 
+#include "adatape/core/memory.h"
 #include "adatape/nn/encoder_block.h"
 #include "benchmarks/side_by_side.h"
 
@@ -33,6 +34,7 @@ at::Tensor dense_stack(const std::vector<std::shared_ptr<EncoderBlock>>& blocks,
 }
 
 void packed_encoder(benchmark::State& state, const std::string& name, const std::vector<int64_t>& lengths, bool training) {
+  keep_freed_memory();  // as the program does; rivals have it too
   at::manual_seed(0);
   at::Generator generator = parameter_generator(1, 1);
   std::vector<std::shared_ptr<EncoderBlock>> blocks;

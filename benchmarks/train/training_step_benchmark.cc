@@ -4,6 +4,7 @@
 #include <map>
 
 #include "adatape/core/files.h"
+#include "adatape/core/memory.h"
 #include "adatape/models/registry.h"
 #include "adatape/tasks/task.h"
 #include "adatape/train/optimizer.h"
@@ -49,6 +50,7 @@ at::Tensor plain_forward(const Parameters& p, const Batch& batch) {
 }
 
 void training_step(benchmark::State& state, const std::string& config_file, bool with_rival) {
+  keep_freed_memory();  // as the program does; rivals have it too
   RunConfig config = RunConfig::from_document(ConfigDocument::from_file(config_file));
   const std::unique_ptr<Task> task = find_task(config.task->name).make_task(*config.task);
   const std::shared_ptr<Model> model = find_model(config.model->name).make_model(*config.model, task->input_spec());
