@@ -20,8 +20,9 @@ struct Sums {
   std::map<std::string, double> auxiliary;
   std::map<double, std::pair<int64_t, int64_t>> groups;  // covariate: examples, correct ones
 
-  void add_groups(const at::Tensor& covariates, const at::Tensor& correct) {
-    const at::Tensor values = covariates.to(at::kCPU, at::kDouble).contiguous(), right = correct.to(at::kCPU, at::kBool).contiguous();
+  void add_groups(const at::Tensor& covariates, const at::Tensor& answered_rightly) {
+    const at::Tensor values = covariates.to(at::kCPU, at::kDouble).contiguous(),
+                     right = answered_rightly.to(at::kCPU, at::kBool).contiguous();
     for (int64_t b = 0; b < values.numel(); ++b) {
       auto& [count, good] = groups[values.const_data_ptr<double>()[b]];
       ++count;
