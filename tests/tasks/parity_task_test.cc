@@ -282,7 +282,7 @@ TEST(ParityTask, LossAndMetric) {
 }
 
 TEST(ParityTask, CovariateCountsOnes) {
-  const ParityTask task(configured("lengths = [1, 17]"));
+  const ParityTask task(configured("length = 17"));
   const Batch batch = task.training_batch(1, 0, 200);
   const at::Tensor covariate = task.example_covariate(batch);
   const auto all = sequences(batch);
