@@ -1,5 +1,7 @@
 #include "adatape/train/score_function.h"
 
+#include <torch/types.h>
+
 #include "adatape/core/check.h"
 
 namespace adatape {
