@@ -18,7 +18,7 @@ for model in universal_transformer transformer; do
     echo "configs/parity/$model.toml --set training.learning_rate=$rate --output $out/${model}_$rate"
   done
 done > "$jobs_file"
-for control in transformer_first_symbol universal_transformer_first_symbol sorted; do
+for control in transformer_first_symbol universal_transformer_first_symbol sorted given_order read_everything; do
   echo "configs/parity/control_$control.toml --output $out/control_$control"
 done >> "$jobs_file"
 total=$(wc -l < "$jobs_file")
