@@ -24,7 +24,7 @@ struct Norm {
   int64_t width, key_width;
 };
 
-// Statistics and keys of some rows: what scores need. Keys are stored by tiles of kTile rows, [tile][d][kTile].
+// Statistics and keys of some rows: what scores need. Keys are stored by kLine rows, [line][d][kLine]; rows are padded to tiles.
 template <class T>
 struct PreparedRows {
   std::vector<RowNorm<T>> norms;
@@ -37,16 +37,28 @@ struct PreparedRows {
   }
 };
 
+// Rows first .. last - 1, first at the beginning of a tile. The keys of a line's rows are turned at once: a store for each feature of each
+// row would touch d lines of the cache a row.
 template <class T>
 ADATAPE_ALWAYS_INLINE void prepare_loop(const T* rows, int64_t stride, int64_t first, int64_t last, const Norm<T>& norm, RowNorm<T>* norms,
                                         T* keys) {
-  constexpr int64_t kTile = Vector<T>::kTile;
-  for (int64_t j = first; j < last; ++j) {
-    const T* row = rows + j * stride;
-    const RowNorm<T> n = norms[j] = row_norm(row, norm.width, norm.epsilon);
-    T* key = keys + j / kTile * kTile * norm.key_width + j % kTile;
-    for (int64_t f = 0; f < norm.key_width; ++f) {
-      key[f * kTile] = (row[f] - n.mean) * n.inverse_deviation * norm.weight[f] + norm.bias[f];
+  constexpr int64_t kLine = Vector<T>::kLine, kLanes = Vector<T>::kLanes;
+  for (int64_t group = first; group < last; group += kLine) {
+    const int64_t count = std::min(kLine, last - group);
+    const T* row[kLine];
+    RowNorm<T> n[kLine];
+    for (int64_t k = 0; k < kLine; ++k) {  // a last group that is not full repeats its last row, so that all rows take the same path
+      row[k] = k < count ? rows + (group + k) * stride : row[k - 1];
+      n[k] = k < count ? norms[group + k] = row_norm(row[k], norm.width, norm.epsilon) : n[k - 1];
+    }
+    T* const out = keys + group * norm.key_width;
+    int64_t f = 0;
+    for (; f + kLanes <= norm.key_width; f += kLanes) {
+      for (int64_t k = 0; k < kLine; k += kLanes) transposed_keys(row + k, f, n + k, norm.weight, norm.bias, out + k);
+    }
+    for (; f < norm.key_width; ++f) {
+      for (int64_t k = 0; k < kLine; ++k)
+        out[f * kLine + k] = (row[k][f] - n[k].mean) * n[k].inverse_deviation * norm.weight[f] + norm.bias[f];
     }
   }
 }
@@ -68,7 +80,7 @@ struct Example {
   const T* rows;          // row j at rows + j * stride
   int64_t stride, count;
   const RowNorm<T>* norms;  // [count]; none with an order
-  const T* keys;            // tiles; none with an order
+  const T* keys;            // [line][d][kLine]; none with an order
   const bool* mask;         // [count] or none
   const int64_t* order;     // [count] or none
   Norm<T> norm;
@@ -173,6 +185,7 @@ ADATAPE_ALWAYS_INLINE void read_loop(const Example<T>& example, Scratch<T>& scra
       }
     } else {
       select_rows(example, scratch, want);
+      for (int64_t i = 0; i < want; ++i) prefetch_row(example.rows + scratch.best[i] * example.stride, width);
       T total = 0;
       for (int64_t i = 0; i < want; ++i) total += weights[i] = std::exp((scratch.scores[i] - scratch.scores[0]) * scale);
       for (int64_t i = 0; i < want; ++i) weights[i] /= total;
