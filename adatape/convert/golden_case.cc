@@ -16,7 +16,7 @@ using Json = nlohmann::json;
 
 double tolerance_of(const Json& tolerances, const std::string& name) {
   const auto given = [&](const std::string& key) { return tolerances.contains(key) ? tolerances[key].get<double>() : -1.0; };
-  if (name.rfind("grad/", 0) == 0 || name.find("/grad/") != std::string::npos) return given("grad") > 0 ? given("grad") : 1e-4;
+  if (name.rfind("grad/", 0) == 0 || name.rfind("grad_", 0) == 0 || name.find("/grad/") != std::string::npos) return given("grad") > 0 ? given("grad") : 1e-4;
   const std::string last = name.substr(name.rfind('/') + 1);  // entries of a case carry a prefix
   for (const std::string& key : {name, last}) {
     if (given(key) > 0) return given(key);

@@ -6,6 +6,7 @@
 #include "adatape/convert/weight_map.h"
 #include "adatape/core/check.h"
 #include "adatape/models/adatape.h"
+#include "adatape/models/avit.h"
 #include "adatape/models/registry.h"
 #include "adatape/models/transformer.h"
 #include "adatape/models/universal_transformer.h"
@@ -85,6 +86,21 @@ std::unique_ptr<ModelConfig> transformer_config(const Json& config, const NamedT
   return ours;
 }
 
+// The case's gradients are those without the distribution loss, whose own are a group of theirs.
+std::unique_ptr<ModelConfig> avit_config(const Json& config, const NamedTensors& weights) {
+  auto ours = std::make_unique<AVitConfig>();
+  read_encoder(config, weights, *ours);
+  ours->blocks = config.at("blocks");
+  ours->gate_scale = config.at("gate_scale");
+  ours->gate_center = config.at("gate_center");
+  ours->epsilon = config.value("epsilon", 0.01);
+  ours->ponder_weight = config.at("ponder_weight");
+  ours->distribution_weight = 0;
+  ours->prior_mean = config.at("prior_mean");
+  ours->prior_deviation = config.at("prior_sd");
+  return ours;
+}
+
 struct Inputs {
   Batch batch;
   InputSpec spec;
@@ -124,7 +140,7 @@ Inputs read_inputs(const NamedTensors& inputs, bool channels_last, int64_t class
 
 NamedTensors run_model_case(const Json& config, const std::string& name, const NamedTensors& weights, const NamedTensors& inputs) {
   // Other spellings that cases use for our registry names.
-  const bool scenic = name != "vit" || weights.count("head.weight") == 0;
+  const bool scenic = (name != "vit" && name != "a_vit") || weights.count("head.weight") == 0;
   std::unique_ptr<ModelConfig> ours;
   std::string registry_name = name;
   if (name == "adatape" || name == "adatape_parity") {
@@ -135,8 +151,11 @@ NamedTensors run_model_case(const Json& config, const std::string& name, const N
     ours = universal_config(config, weights);
   } else if (name == "vit" || name == "transformer") {
     ours = transformer_config(config, weights);
+  } else if (name == "a_vit") {
+    registry_name = "avit";
+    ours = avit_config(config, weights);
   } else {
-    throw Error(concat("golden case: this version has no model for cases of \"", name, "\"; known: adatape, adatape_parity, universal_transformer, vit, tape_reader"));
+    throw Error(concat("golden case: this version has no model for cases of \"", name, "\"; known: adatape, adatape_parity, a_vit, universal_transformer, vit, tape_reader"));
   }
   Inputs given = read_inputs(inputs, scenic, config.at("classes"));
   auto& encoder = dynamic_cast<EncoderConfig&>(*ours);
@@ -157,6 +176,12 @@ NamedTensors run_model_case(const Json& config, const std::string& name, const N
   const ModelOutput output = model->forward(given.batch, options);
   NamedTensors result = output_tensors(output);
   if (const auto cotangent = inputs.find("cotangent"); cotangent != inputs.end()) {
+    for (const AuxiliaryLoss& loss : output.auxiliary_losses) {
+      if (!loss.of_batch) continue;
+      loss.values.mean().backward({}, /*retain_graph=*/true);
+      for (auto& [key, gradient] : to_source(pieces, parameter_gradients(*model), weights)) result["grad_" + loss.name + "_loss/" + key] = gradient;
+      for (const NamedParameter& parameter : model->named_parameters()) parameter.tensor.mutable_grad().reset();
+    }
     cotangent_objective(output, cotangent->second).backward();
     for (auto& [key, gradient] : to_source(pieces, parameter_gradients(*model), weights)) result["grad/" + key] = gradient;
   }

@@ -26,7 +26,10 @@ NamedTensors output_tensors(const ModelOutput& output) {
   tensors["logits"] = output.logits.detach();
   for (const auto& [name, tensor] : output.intermediates) tensors[name] = tensor.detach();
   if (output.readings.empty()) {
-    for (const AuxiliaryLoss& loss : output.auxiliary_losses) tensors[loss.name + "_loss"] = loss.values.detach();
+    for (const AuxiliaryLoss& loss : output.auxiliary_losses) {
+      const torch::Tensor values = loss.values.detach();
+      tensors[loss.name + "_loss"] = loss.of_batch ? values.slice(0, 0, 1).contiguous() : values;
+    }
     return tensors;
   }
   int64_t steps = 0, rows = 0;

@@ -19,6 +19,7 @@ struct AuxiliaryLoss {
   std::string name;
   torch::Tensor values;  // [B], not multiplied by weight
   double weight = 0;
+  bool of_batch = false;  // one value for the batch as a whole, repeated for its examples: it alone depends on batch mates
 };
 
 // A random choice that the forward pass made and whose distribution is to be learnt, though nothing after it can be differentiated by it.

@@ -2,6 +2,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/models/adatape.h"
+#include "adatape/models/avit.h"
 #include "adatape/models/transformer.h"
 #include "adatape/models/universal_transformer.h"
 
@@ -38,6 +39,7 @@ const std::vector<ModelEntry>& model_registry() {
       entry<AdaTapeConfig, AdaTape>("adatape", "AdaTape: elastic input sequence by adaptive tape reading (arXiv 2301.13195)"),
       entry<TransformerConfig, Transformer>("transformer", "Transformer encoder on sequences, fixed budget (arXiv 1706.03762)"),
       entry<TransformerConfig, Transformer>("vit", "Vision Transformer, fixed budget (arXiv 2010.11929)"),
+      entry<AVitConfig, AVit>("avit", "A-ViT: tokens halt at their own depth and leave the sequence (arXiv 2112.07658)"),
       entry<UniversalTransformerConfig, UniversalTransformer>("universal_transformer",
                                                               "one block applied until its ACT halting unit stops, per token or example (arXiv 1807.03819)"),
       entry<UniversalTransformerConfig, UniversalTransformer>("uvit", "Universal Transformer on images, shared blocks"),
