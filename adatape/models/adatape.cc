@@ -101,7 +101,7 @@ ModelOutput AdaTape::forward(const Batch& batch, const ForwardOptions& options) 
       if (reading.query_log_density.defined()) output.random_choices.push_back({reading.query_log_density, readers_[next]->config.score_weight});
       output.readings.push_back(std::move(reading));
     }
-    tokens = blocks_[i]->forward(tokens, context, i, stochastic_depth_rate(config_.stochastic_depth, i, config_.blocks));
+    tokens = run_block(config_, *blocks_[i], i, config_.blocks, tokens, context);
     if (options.record) output.block_tokens.push_back(tokens.layout->lengths());
   }
   if (ponder.defined()) output.auxiliary_losses.push_back({"ponder", ponder, config_.ponder_weight});

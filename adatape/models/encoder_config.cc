@@ -12,7 +12,11 @@ void EncoderConfig::fields(FieldVisitor& visit) {
   visit.integer("ffn_width", ffn_width, {1, 1000000}, "inner width of the feed-forward networks");
   visit.choice("gelu", gelu, {"tanh", "exact"}, "form of GELU: tanh for Flax-born weights, exact for timm-born ones");
   visit.real("dropout", dropout, {0, 0.999}, "dropout after attention and feed-forward networks while training");
-  visit.real("stochastic_depth", stochastic_depth, {0, 0.999}, "rate of dropping a residual branch of an example at the last block, growing linearly from 0");
+  visit.real("stochastic_depth", stochastic_depth, {0, 0.999},
+             "rate of dropping a residual branch of an example at the last block, growing linearly from 0");
+  visit.choice("last_block", last_block, {"all", "pooled"},
+               "which tokens the last block computes: all, or with pooling = \"token\" the class token alone, which sees the same keys and "
+               "gives the same logits for less work");
   head.fields(visit);
 }
 
@@ -25,6 +29,8 @@ void EncoderConfig::resolve(const InputSpec& input) {
 void EncoderConfig::validate(const InputSpec& input) const {
   ADATAPE_CHECK(head.pooling != "token" || stem.class_token, "config",
                 "model.pooling: \"token\" needs a class token; set model.class_token = true or model.pooling = \"gap\"");
+  ADATAPE_CHECK(last_block == "all" || head.pooling == "token", "config",
+                "model.last_block: \"pooled\" needs model.pooling = \"token\", got \"", head.pooling, "\"");
   ADATAPE_CHECK(input.classes >= 2, "config", "task: expected at least 2 classes, got ", input.classes);
 }
 
@@ -34,6 +40,16 @@ EncoderBlockShape EncoderConfig::block_shape(int64_t tape_ffn_width) const {
 
 double stochastic_depth_rate(double last, int64_t index, int64_t count) {
   return count <= 1 ? last : last * static_cast<double>(index) / static_cast<double>(count - 1);
+}
+
+PackedTokens run_block(const EncoderConfig& config, const EncoderBlock& block, int64_t index, int64_t blocks, const PackedTokens& tokens,
+                       const ForwardContext& context) {
+  const double rate = stochastic_depth_rate(config.stochastic_depth, index, blocks);
+  if (config.last_block != "pooled" || index + 1 < blocks) return block.forward(tokens, context, index, rate);
+  const torch::Tensor& rows = tokens.layout->rows_of(TokenKind::kClass);
+  const torch::Tensor rows_cpu = rows.to(torch::kCPU);
+  const auto kept = kept_layout(*tokens.layout, {rows_cpu.data_ptr<int64_t>(), rows_cpu.data_ptr<int64_t>() + rows_cpu.numel()});
+  return {block.forward_queries(tokens.values.index_select(0, rows), kept, tokens.values, *tokens.layout, context, index, rate), kept};
 }
 
 ForwardContext context_of(const Batch& batch, const ForwardOptions& options, ModelOutput& output) {

@@ -17,6 +17,7 @@ struct EncoderConfig : ModelConfig {
   std::string gelu = "tanh";
   double dropout = 0;
   double stochastic_depth = 0;
+  std::string last_block = "all";  // all | pooled
 
   void fields(FieldVisitor& visit) override;
   void resolve(const InputSpec& input) override;
@@ -26,6 +27,11 @@ struct EncoderConfig : ModelConfig {
 
 // Rate of block index of count: from 0 at the first to `last` at the last.
 double stochastic_depth_rate(double last, int64_t index, int64_t count);
+
+// Block `index` of `blocks` of a trunk. With last_block = "pooled" the last one computes the class tokens alone (their layout is what is
+// left).
+PackedTokens run_block(const EncoderConfig& config, const EncoderBlock& block, int64_t index, int64_t blocks, const PackedTokens& tokens,
+                       const ForwardContext& context);
 
 ForwardContext context_of(const Batch& batch, const ForwardOptions& options, ModelOutput& output);
 

@@ -39,9 +39,12 @@ class Model : public Module {
  public:
   // Draws all parameters anew; equal (seed, draw) give equal bits.
   virtual void initialize(uint64_t seed, uint64_t draw) = 0;
+  // May be called from several threads at once, on different batches.
   virtual ModelOutput forward(const Batch& batch, const ForwardOptions& options) = 0;
   // Task loss of each example [B]; models that weigh the losses of steps (PonderNet) override it. Auxiliary losses are not included.
   virtual torch::Tensor combine(const ModelOutput& output, const ExampleLoss& loss) const { return loss(output.logits); }
+  // False where an auxiliary loss is no mean over examples (such as one of the batch's mean halting): splitting a batch then changes it.
+  virtual bool examples_are_independent() const { return true; }
 };
 
 }  // namespace adatape

@@ -27,7 +27,7 @@ ModelOutput Transformer::forward(const Batch& batch, const ForwardOptions& optio
   const ForwardContext context = context_of(batch, options, output);
   PackedTokens tokens = stem_->forward(batch, context);
   for (int64_t i = 0; i < config_.blocks; ++i) {
-    tokens = blocks_[i]->forward(tokens, context, i, stochastic_depth_rate(config_.stochastic_depth, i, config_.blocks));
+    tokens = run_block(config_, *blocks_[i], i, config_.blocks, tokens, context);
     if (options.record) output.block_tokens.push_back(tokens.layout->lengths());
   }
   torch::Tensor features;

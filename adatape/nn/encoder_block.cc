@@ -58,7 +58,8 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
   const torch::Tensor key_value =
       linear(attention_norm->forward(keys), qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
           .view({-1, 2, shape.heads, head_dim});
-  const torch::Tensor attended = packed_attention(query, key_value.select(1, 0), key_value.select(1, 1), *query_layout, key_layout);
+  const std::vector<torch::Tensor> halves = key_value.unbind(1);  // one gradient for both, where select would clear and add two
+  const torch::Tensor attended = packed_attention(query, halves[0], halves[1], *query_layout, key_layout);
   context.count(part + " / attention projections", query_layout->lengths(), 4 * width * width);
   context.count(part + " / key and value projections", key_layout.lengths(), 4 * width * width);
   if (context.work != nullptr) context.count(part + " / attention", attention_pairs(*query_layout, key_layout), 4 * width);
@@ -95,10 +96,9 @@ torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLa
     const int64_t tape = layout.count(TokenKind::kTape), input = layout.total() - tape;
     return torch::cat({feed_forward->forward(x.narrow(0, 0, input)), tape_feed_forward->forward(x.narrow(0, input, tape))});
   }
-  const torch::Tensor &input_rows = layout.rows_but(TokenKind::kTape), &tape_rows = layout.rows_of(TokenKind::kTape);
-  const torch::Tensor from_input = feed_forward->forward(x.index_select(0, input_rows));
-  const torch::Tensor from_tape = tape_feed_forward->forward(x.index_select(0, tape_rows));
-  return torch::cat({from_input, from_tape}).index_select(0, layout.restore_kinds());
+  const torch::Tensor from_input = feed_forward->forward(join_segments({x}, layout.segments_but_tape()));
+  const torch::Tensor from_tape = tape_feed_forward->forward(join_segments({x}, layout.segments_of_tape()));
+  return join_segments({from_input, from_tape}, layout.restore_kinds());
 }
 
 }  // namespace adatape

@@ -24,19 +24,21 @@ struct EncoderBlock : Module {
 
   // New states of `queries` [Tq, D] (layout query_layout) that attend to `keys` [Tk, D]; tokens that are keys only cost their key and value
   // projections. Both layouts have the batch of the context. Returns [Tq, D].
-  torch::Tensor forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout, const torch::Tensor& keys,
-                                const PackLayout& key_layout, const ForwardContext& context, int64_t index, double stochastic_depth = 0) const;
+  torch::Tensor forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout,
+                                const torch::Tensor& keys, const PackLayout& key_layout, const ForwardContext& context, int64_t index,
+                                double stochastic_depth = 0) const;
 
   std::shared_ptr<LayerNorm> attention_norm, feed_forward_norm;
-  std::shared_ptr<Linear> qkv, output;         // [3 D, D] (query, key, value), [D, D]
+  std::shared_ptr<Linear> qkv, output;  // [3 D, D] (query, key, value), [D, D]
   std::shared_ptr<Mlp> feed_forward;
-  std::shared_ptr<GluMlp> tape_feed_forward;   // null: shared
+  std::shared_ptr<GluMlp> tape_feed_forward;  // null: shared
   EncoderBlockShape shape;
 
  private:
-  torch::Tensor finish(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout, const ForwardContext& context, int64_t index,
-                       double stochastic_depth) const;
-  torch::Tensor feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context, const std::string& part) const;
+  torch::Tensor finish(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout, const ForwardContext& context,
+                       int64_t index, double stochastic_depth) const;
+  torch::Tensor feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,
+                                const std::string& part) const;
 };
 
 }  // namespace adatape

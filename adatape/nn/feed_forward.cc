@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "adatape/core/check.h"
+#include "adatape/nn/gated_unit.h"
 
 namespace adatape {
 
@@ -49,6 +50,6 @@ GluMlp::GluMlp(int64_t dim, int64_t width) {
 
 void GluMlp::initialize(at::Generator& generator) { initialize_pair(*expand, *contract, generator); }
 
-torch::Tensor GluMlp::forward(const torch::Tensor& x) const { return contract->forward(at::glu(expand->forward(x), -1)); }
+torch::Tensor GluMlp::forward(const torch::Tensor& x) const { return contract->forward(gated_unit(expand->forward(x))); }
 
 }  // namespace adatape

@@ -81,13 +81,31 @@ const torch::Tensor& PackLayout::rows_but(TokenKind kind) const {
   return rows;
 }
 
-const torch::Tensor& PackLayout::restore_kinds() const {
-  if (!restore_kinds_.defined()) {
-    std::vector<int64_t> places(static_cast<size_t>(total()));
-    int64_t next_input = 0, next_tape = total() - count(TokenKind::kTape);
-    for (int64_t row = 0; row < total(); ++row) places[row] = kinds_[row] == TokenKind::kTape ? next_tape++ : next_input++;
-    restore_kinds_ = index_tensor(places, device_);
+void PackLayout::make_segments() const {
+  Segments tape, others, restore;
+  int64_t next_tape = 0, next_other = 0;
+  for (int64_t row = 0; row < total(); ++row) {
+    const bool is_tape = kinds_[row] == TokenKind::kTape;
+    add_segment(is_tape ? tape : others, {0, row, 1});
+    add_segment(restore, is_tape ? Segment{1, next_tape++, 1} : Segment{0, next_other++, 1});
   }
+  of_tape_ = std::make_shared<const Segments>(std::move(tape));
+  but_tape_ = std::make_shared<const Segments>(std::move(others));
+  restore_kinds_ = std::make_shared<const Segments>(std::move(restore));
+}
+
+const std::shared_ptr<const Segments>& PackLayout::segments_of_tape() const {
+  if (!of_tape_) make_segments();
+  return of_tape_;
+}
+
+const std::shared_ptr<const Segments>& PackLayout::segments_but_tape() const {
+  if (!but_tape_) make_segments();
+  return but_tape_;
+}
+
+const std::shared_ptr<const Segments>& PackLayout::restore_kinds() const {
+  if (!restore_kinds_) make_segments();
   return restore_kinds_;
 }
 
@@ -97,8 +115,8 @@ const AttentionPlan& PackLayout::self_attention() const {
 }
 
 AttentionPlan plan_attention(const PackLayout& queries, const PackLayout& keys) {
-  ADATAPE_CHECK(queries.batch() == keys.batch(), "attention", "expected as many examples in queries as in keys, got ", queries.batch(), " and ",
-                keys.batch());
+  ADATAPE_CHECK(queries.batch() == keys.batch(), "attention", "expected as many examples in queries as in keys, got ", queries.batch(),
+                " and ", keys.batch());
   AttentionPlan plan;
   if (queries.total() == 0) return plan;
   if (queries.uniform() && keys.uniform()) {

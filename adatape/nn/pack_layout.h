@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "adatape/nn/segments.h"
+
 namespace adatape {
 
 enum class TokenKind : uint8_t { kInput, kClass, kTape };
@@ -35,27 +37,31 @@ class PackLayout {
   const std::vector<int64_t>& offsets() const { return offsets_; }  // [B + 1]
   const std::vector<TokenKind>& kinds() const { return kinds_; }    // [total]
   int64_t count(TokenKind kind) const;
-  bool tape_is_last() const;  // all tape tokens of the pack stand behind all others, as in a single example
+  bool tape_is_last() const;                              // all tape tokens of the pack stand behind all others, as in a single example
   std::vector<int64_t> lengths_of(TokenKind kind) const;  // [B]
 
   // Tensors on the device, made at first use.
-  const torch::Tensor& offsets_tensor() const;         // int64 [B + 1]
-  const torch::Tensor& cumulative_lengths() const;     // int32 [B + 1], what variable-length kernels take
-  const torch::Tensor& example_of_token() const;       // int64 [total]
-  const torch::Tensor& rows_of(TokenKind kind) const;  // int64, ascending
+  const torch::Tensor& offsets_tensor() const;          // int64 [B + 1]
+  const torch::Tensor& cumulative_lengths() const;      // int32 [B + 1], what variable-length kernels take
+  const torch::Tensor& example_of_token() const;        // int64 [total]
+  const torch::Tensor& rows_of(TokenKind kind) const;   // int64, ascending
   const torch::Tensor& rows_but(TokenKind kind) const;  // int64, ascending
-  // int64 [total]: where each token is in cat(rows_but(kTape), rows_of(kTape)).
-  const torch::Tensor& restore_kinds() const;
+  // Tape tokens and all others as runs of rows (source 0), and the pack as runs of the two: source 0 the others, 1 the tape.
+  const std::shared_ptr<const Segments>& segments_of_tape() const;
+  const std::shared_ptr<const Segments>& segments_but_tape() const;
+  const std::shared_ptr<const Segments>& restore_kinds() const;
   const AttentionPlan& self_attention() const;
 
  private:
+  void make_segments() const;
   torch::Tensor rows_where(TokenKind kind, bool equal) const;
   std::vector<int64_t> lengths_, offsets_;
   std::vector<TokenKind> kinds_;
   torch::Device device_;
   int64_t longest_ = 0;
   bool uniform_ = true;
-  mutable torch::Tensor offsets_tensor_, cumulative_lengths_, example_of_token_, rows_of_[3], rows_but_[3], restore_kinds_;
+  mutable torch::Tensor offsets_tensor_, cumulative_lengths_, example_of_token_, rows_of_[3], rows_but_[3];
+  mutable std::shared_ptr<const Segments> of_tape_, but_tape_, restore_kinds_;
   mutable std::unique_ptr<AttentionPlan> self_attention_;
 };
 

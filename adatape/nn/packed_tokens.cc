@@ -1,33 +1,31 @@
 #include "adatape/nn/packed_tokens.h"
 
 #include "adatape/core/check.h"
+#include "adatape/nn/segments.h"
 
 namespace adatape {
 
 PackedTokens append_tokens(const PackedTokens& pack, const torch::Tensor& tokens, const std::vector<int64_t>& counts, TokenKind kind) {
   const PackLayout& old = *pack.layout;
-  ADATAPE_CHECK(static_cast<int64_t>(counts.size()) == old.batch(), "append", "expected a count for each of ", old.batch(), " examples, got ",
-                counts.size());
-  std::vector<int64_t> lengths, rows;
+  ADATAPE_CHECK(static_cast<int64_t>(counts.size()) == old.batch(), "append", "expected a count for each of ", old.batch(),
+                " examples, got ", counts.size());
+  std::vector<int64_t> lengths;
   std::vector<TokenKind> kinds;
+  auto segments = std::make_shared<Segments>();
   lengths.reserve(counts.size());
-  rows.reserve(old.total() + tokens.size(0));
   kinds.reserve(old.total() + tokens.size(0));
-  int64_t next = old.total();
+  int64_t next = 0;
   for (int64_t b = 0; b < old.batch(); ++b) {
-    for (int64_t row = old.offsets()[b]; row < old.offsets()[b + 1]; ++row) {
-      rows.push_back(row);
-      kinds.push_back(old.kinds()[row]);
-    }
-    for (int64_t i = 0; i < counts[b]; ++i) {
-      rows.push_back(next++);
-      kinds.push_back(kind);
-    }
+    kinds.insert(kinds.end(), old.kinds().begin() + old.offsets()[b], old.kinds().begin() + old.offsets()[b + 1]);
+    kinds.insert(kinds.end(), static_cast<size_t>(counts[b]), kind);
     lengths.push_back(old.lengths()[b] + counts[b]);
+    add_segment(*segments, {0, old.offsets()[b], old.lengths()[b]});
+    add_segment(*segments, {1, next, counts[b]});
+    next += counts[b];
   }
-  ADATAPE_CHECK(next == old.total() + tokens.size(0), "append", "expected ", next - old.total(), " tokens, got ", tokens.size(0));
+  ADATAPE_CHECK(next == tokens.size(0), "append", "expected ", next, " tokens, got ", tokens.size(0));
   auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::move(kinds), old.device());
-  return {torch::cat({pack.values, tokens}).index_select(0, index_tensor(rows, old.device())), std::move(layout)};
+  return {join_segments({pack.values, tokens}, segments), std::move(layout)};
 }
 
 PackedTokens prepend_token(const PackedTokens& pack, const torch::Tensor& token, TokenKind kind) {

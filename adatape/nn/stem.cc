@@ -74,7 +74,7 @@ PackedTokens Stem::patches(const Batch& batch, const ForwardContext& context) co
 PackedTokens Stem::symbols(const Batch& batch) const {
   std::vector<int64_t> lengths;
   for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
-  return {at::embedding(symbol_weight.t(), batch.symbols) + bias,
+  return {(symbol_weight.t() + bias).index_select(0, batch.symbols),
           std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device())};
 }
 

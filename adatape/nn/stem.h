@@ -10,11 +10,11 @@
 namespace adatape {
 
 struct StemConfig {
-  std::string input = "auto";             // patches | tokens | flat | class_token
-  int64_t patch = 16;                     // side of a patch in pixels
+  std::string input = "auto";  // patches | tokens | flat | class_token
+  int64_t patch = 16;          // side of a patch in pixels
   bool class_token = false;
   std::string class_token_start = "zeros";  // zeros | normal
-  bool positions = true;                  // learned position embedding (patches and tokens)
+  bool positions = true;                    // learned position embedding (patches and tokens)
   void fields(FieldVisitor& visit);
   // `auto` becomes patches or tokens; Error where the input cannot serve this kind of example.
   void resolve(const InputSpec& spec);
@@ -27,11 +27,11 @@ struct Stem : Module {
 
   StemConfig config;
   InputSpec spec;
-  torch::Tensor patch_weight;           // [D, C, patch, patch]; patches
-  torch::Tensor symbol_weight;          // [D, vocabulary] (tokens) or [D, length * vocabulary] (flat: position-major)
-  torch::Tensor bias;                   // [D]; undefined for class_token
-  torch::Tensor class_token;            // [D]; undefined without
-  torch::Tensor positions;              // [tokens, D], the class token's first; undefined without
+  torch::Tensor patch_weight;   // [D, C, patch, patch]; patches
+  torch::Tensor symbol_weight;  // [D, vocabulary] (tokens) or [D, length * vocabulary] (flat: position-major)
+  torch::Tensor bias;           // [D]; undefined for class_token
+  torch::Tensor class_token;    // [D]; undefined without
+  torch::Tensor positions;      // [tokens, D], the class token's first; undefined without
 
  private:
   PackedTokens patches(const Batch& batch, const ForwardContext& context) const;

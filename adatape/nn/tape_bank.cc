@@ -55,7 +55,7 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
     for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
     auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device());
     // A look-up, so that equal symbols are equal bits: their scores then tie exactly and the lower index wins.
-    torch::Tensor values = at::embedding(symbol_weight.t(), batch.symbols) + bias;
+    torch::Tensor values = (symbol_weight.t() + bias).index_select(0, batch.symbols);
     if (positions.defined()) {
       ADATAPE_CHECK(layout->longest() <= positions.size(0), "model", "bank \"", config.name, "\": expected sequences of at most ",
                     positions.size(0), " symbols (learned positions), got ", layout->longest());

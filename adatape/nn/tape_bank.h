@@ -10,11 +10,11 @@
 namespace adatape {
 
 struct TapeBankConfig {
-  std::string name = "input";    // what readers call it
-  std::string kind = "input";    // input | learnable
-  int64_t rows = 10000;          // learnable: M
-  int64_t patch = 8;             // input, images: side of a bank patch in pixels
-  int64_t resolution = 0;        // input, images: the image is resized to this side first; 0 = as it is
+  std::string name = "input";      // what readers call it
+  std::string kind = "input";      // input | learnable
+  int64_t rows = 10000;            // learnable: M
+  int64_t patch = 8;               // input, images: side of a bank patch in pixels
+  int64_t resolution = 0;          // input, images: the image is resized to this side first; 0 = as it is
   std::string positions = "auto";  // input: on | off | auto (on for images, off for symbols)
   void fields(FieldVisitor& visit);
 };
@@ -33,11 +33,11 @@ struct TapeBank : Module {
 
   TapeBankConfig config;
   InputSpec spec;
-  torch::Tensor rows;             // [M, D]; learnable
-  torch::Tensor symbol_weight;    // [D, vocabulary]; input, symbols
-  torch::Tensor patch_weight;     // [D, C, patch, patch]; input, images
-  torch::Tensor bias;             // [D]; input
-  torch::Tensor positions;        // [M, D]; undefined: none
+  torch::Tensor rows;               // [M, D]; learnable
+  torch::Tensor symbol_weight;      // [D, vocabulary]; input, symbols
+  torch::Tensor patch_weight;       // [D, C, patch, patch]; input, images
+  torch::Tensor bias;               // [D]; input
+  torch::Tensor positions;          // [M, D]; undefined: none
   std::shared_ptr<Linear> project;  // [D, D]; input, images
 };
 

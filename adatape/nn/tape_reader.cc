@@ -7,6 +7,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
+#include "adatape/nn/segments.h"
 #include "adatape/ops/tape_read/tape_read.h"
 
 namespace adatape {
@@ -177,10 +178,8 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
 
   const torch::Tensor lengths_cpu = reading.lengths.to(torch::kCPU);
   const std::vector<int64_t> lengths(lengths_cpu.data_ptr<int64_t>(), lengths_cpu.data_ptr<int64_t>() + batch);
-  std::vector<int64_t> read;
-  for (int64_t b = 0; b < batch; ++b) {
-    for (int64_t t = 0; t < lengths[b]; ++t) read.push_back(b * options.max_steps + t);
-  }
+  auto read = std::make_shared<Segments>();
+  for (int64_t b = 0; b < batch; ++b) add_segment(*read, {0, b * options.max_steps, lengths[b]});
   const std::string part = "reader " + std::to_string(index);
   if (context.work != nullptr) {
     std::vector<int64_t> scored(static_cast<size_t>(batch)), merged(static_cast<size_t>(batch));
@@ -192,7 +191,7 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
     context.count(part + " / merge", merged, 2 * width);
     context.count(part + " / tape MLP", lengths, mlp->flops_per_row());
   }
-  const torch::Tensor tokens = reading.tokens.view({-1, width}).index_select(0, index_tensor(read, device));
+  const torch::Tensor tokens = join_segments({reading.tokens.view({-1, width})}, read);
   return append_tokens(x, mlp->forward(tokens), lengths, TokenKind::kTape);
 }
 

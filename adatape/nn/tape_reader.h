@@ -16,22 +16,23 @@ struct TapeReading {
   torch::Tensor lengths;  // int64 [B]
   torch::Tensor ponder;   // [B]
   torch::Tensor halting;  // [B, T]
-  torch::Tensor query_log_density;  // [B] log-density of the query's noise, differentiable in the query; undefined without noise or score_weight
+  torch::Tensor
+      query_log_density;  // [B] log-density of the query's noise, differentiable in the query; undefined without noise or score_weight
 };
 
 struct TapeReaderConfig {
   int64_t before_block = 1;
   std::string bank = "input";
-  std::string query = "auto";                    // auto | token | gap | learned
-  std::optional<int64_t> max_tape_tokens = 10;   // T; "bank" = ceil(rows / K) for each example
-  double threshold = 2.0;                        // tau; with max_tape_tokens = "bank" a share of T
-  std::optional<int64_t> rows_per_step;          // K; "auto" = floor(T / tau)
-  std::string halting = "threshold";             // threshold | none
-  std::string selection = "query";               // query | all | given_order | sorted | random
-  std::optional<int64_t> key_split;              // d = D / key_split; "heads"
+  std::string query = "auto";                   // auto | token | gap | learned
+  std::optional<int64_t> max_tape_tokens = 10;  // T; "bank" = ceil(rows / K) for each example
+  double threshold = 2.0;                       // tau; with max_tape_tokens = "bank" a share of T
+  std::optional<int64_t> rows_per_step;         // K; "auto" = floor(T / tau)
+  std::string halting = "threshold";            // threshold | none
+  std::string selection = "query";              // query | all | given_order | sorted | random
+  std::optional<int64_t> key_split;             // d = D / key_split; "heads"
   std::string query_update = "average";
   std::string ponder = "entropy";
-  std::optional<int64_t> mlp_width;              // "auto" = 4 D
+  std::optional<int64_t> mlp_width;  // "auto" = 4 D
   double query_noise = 0;
   std::string query_noise_place = "before_norm";  // before_norm (all of the raw query) | after_norm (the keys' share of the normalised one)
   int64_t query_noise_anneal_steps = 0;           // 0: constant
@@ -56,7 +57,7 @@ struct TapeReader : Module {
   int64_t width;
   std::shared_ptr<LayerNorm> norm;  // of query and bank rows alike
   std::shared_ptr<GluMlp> mlp;
-  torch::Tensor query;              // [D]; only with query = "learned"
+  torch::Tensor query;  // [D]; only with query = "learned"
 
  private:
   struct NoisyQuery {

@@ -20,6 +20,7 @@ inline bool has_avx512() { return __builtin_cpu_supports("x86-64-v4"); }
 inline bool has_avx512() { return false; }
 #endif
 #define ADATAPE_ALWAYS_INLINE inline __attribute__((always_inline))
+#define ADATAPE_INLINE_LAMBDA __attribute__((always_inline))
 
 // How many items a thread takes at least, when an item touches so many elements: waking a thread costs as much as some ten thousand.
 inline int64_t grain(int64_t elements) { return elements > 0 && elements < 32768 ? 32768 / elements : 1; }

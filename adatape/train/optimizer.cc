@@ -37,6 +37,17 @@ void AdamW::zero_grad() {
   for (Slot& slot : slots_) slot.parameter.mutable_grad().reset();
 }
 
+void AdamW::add_gradients(std::vector<at::Tensor> gradients) {
+  const at::NoGradGuard no_grad;
+  ADATAPE_CHECK(gradients.size() == slots_.size(), "optimizer", "expected gradients of ", slots_.size(), " parameters, got ",
+                gradients.size());
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    at::Tensor& gradient = slots_[i].parameter.mutable_grad();
+    if (!gradients[i].defined()) continue;
+    gradient = gradient.defined() ? gradient + gradients[i] : std::move(gradients[i]);
+  }
+}
+
 std::vector<at::Tensor> AdamW::gradients() const {
   std::vector<at::Tensor> gradients;
   gradients.reserve(slots_.size());

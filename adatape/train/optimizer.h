@@ -26,6 +26,8 @@ class AdamW {
 
   // Forgets all gradients (undefined, so that the next backward assigns instead of adding).
   void zero_grad();
+  // Adds gradients of named_parameters(), in that order; undefined ones are none. The first after zero_grad() are taken, not copied.
+  void add_gradients(std::vector<at::Tensor> gradients);
   // The norm of all gradients together, before clipping: float32 scalar on the parameters' device; no synchronisation.
   at::Tensor gradient_norm() const;
   // Scales gradients down to clip_norm and moves the parameters. norm: what gradient_norm() returned.

@@ -35,13 +35,18 @@ void TrainingConfig::fields(FieldVisitor& visit) {
   visit.integer("batch_size", batch_size, {.minimum = 1}, "examples in a step");
   visit.integer("accumulate", accumulate, {.minimum = 1},
                 "micro-batches that a step is split into, to save memory; must divide batch_size; the result is the same but for rounding");
+  visit.choice(
+      "parallel", parallel, {"auto", "examples", "operators"},
+      "what CPU threads share: a part of the batch each, or each operator; auto = examples for models of up to 2 million parameters");
   visit.real("learning_rate", learning_rate, {.minimum = 0, .maximum = 1e38, .exclusive_minimum = true}, "peak learning rate of AdamW");
   visit.integer("warmup_steps", warmup_steps, {.minimum = 0}, "steps over which the learning rate rises linearly from 0");
   visit.choice("schedule", schedule, {"cosine", "constant"}, "learning rate after the warm-up: cosine falls to 0 at the last step");
-  visit.real("weight_decay", weight_decay, {.minimum = 0, .maximum = 1e38}, "decoupled weight decay of parameters with two or more dimensions");
+  visit.real("weight_decay", weight_decay, {.minimum = 0, .maximum = 1e38},
+             "decoupled weight decay of parameters with two or more dimensions");
   visit.real("beta1", beta1, {.minimum = 0, .maximum = 1}, "decay of AdamW's mean of gradients; below 1");
   visit.real("beta2", beta2, {.minimum = 0, .maximum = 1}, "decay of AdamW's mean of squared gradients; below 1");
-  visit.real("clip_norm", clip_norm, {.minimum = 0, .maximum = 1e38}, "largest norm of all gradients together; longer ones are scaled down; 0 = off");
+  visit.real("clip_norm", clip_norm, {.minimum = 0, .maximum = 1e38},
+             "largest norm of all gradients together; longer ones are scaled down; 0 = off");
   visit.integer("evaluate_every", evaluate_every, {.minimum = 1}, "steps of a draw between evaluations on the validation split");
   visit.integer("validation_examples", validation_examples, {.minimum = 1},
                 "examples of the validation split at each evaluation, capped by what the task has");

@@ -12,11 +12,11 @@
 #include "adatape/core/files.h"
 #include "adatape/core/signals.h"
 #include "adatape/train/evaluate.h"
+#include "adatape/train/gradients.h"
 #include "adatape/train/micro_batch.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/schedule.h"
-#include "adatape/train/score_function.h"
 #include "adatape/train/version.h"
 
 namespace adatape {
@@ -162,22 +162,9 @@ void Trainer::train_step() {
     const int64_t count = std::min(part_size, batch.size() - first);
     const Batch part = (count == batch.size() ? batch : micro_batch(batch, first, count)).to(options_.device);
     const double share = static_cast<double>(count) / static_cast<double>(batch.size());
-    const ModelOutput output = model_.forward(part, forward);
-    const at::Tensor task_losses = model_.combine(output, [&](const at::Tensor& logits) { return task_.example_loss(logits, part); });
-    const at::Tensor task_loss = task_losses.mean() * share;
-    at::Tensor loss = task_loss;
-    for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) {
-      const at::Tensor mean = auxiliary.values.mean() * share;
-      if (auxiliary.weight != 0) loss = loss + mean * auxiliary.weight;
-      add(auxiliary.name + "_loss", mean.detach());
-    }
-    if (!output.auxiliary_losses.empty()) add("task_loss", task_loss.detach());
-    add("loss", loss.detach());
-    // Its value says nothing (only its gradient does), so it is no part of the loss that is written down.
-    for (const RandomChoice& choice : output.random_choices) {
-      if (choice.weight != 0) loss = loss + score_function_loss(task_losses, choice.log_density) * (choice.weight * share);
-    }
-    loss.backward();
+    BatchGradients result = gradients_of(model_, task_, part, forward, share, parallel_parts(training, model_, count, options_.device));
+    for (const auto& [name, value] : result.losses) add(name, value);
+    optimizer_.add_gradients(std::move(result.gradients));
   }
   const at::Tensor norm = optimizer_.gradient_norm();
   const double learning_rate = learning_rate_at(training, state_.draw_step);

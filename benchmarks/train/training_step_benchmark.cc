@@ -7,6 +7,7 @@
 #include "adatape/core/memory.h"
 #include "adatape/models/registry.h"
 #include "adatape/tasks/task.h"
+#include "adatape/train/gradients.h"
 #include "adatape/train/optimizer.h"
 #include "adatape/train/run_config.h"
 #include "benchmarks/ops/plain_tape_read.h"
@@ -62,9 +63,9 @@ void training_step(benchmark::State& state, const std::string& config_file, bool
     ForwardOptions options;
     options.training = true;
     options.step = step;
-    const ModelOutput output = model->forward(batch, options);
     optimizer.zero_grad();
-    model->combine(output, [&](const at::Tensor& logits) { return task->example_loss(logits, batch); }).mean().backward();
+    optimizer.add_gradients(
+        gradients_of(*model, *task, batch, options, 1, parallel_parts(config.training, *model, batch.size(), at::kCPU)).gradients);
     optimizer.step(1e-3, optimizer.gradient_norm());
   };
   std::vector<Rival> rivals;

@@ -128,11 +128,12 @@ TEST_P(EveryModel, GradientsAreFiniteAndReachEveryParameter) {
   for (const AuxiliaryLoss& loss : output.auxiliary_losses) objective = objective + loss.values.mean();
   objective.backward();
   for (const NamedParameter& parameter : model->named_parameters()) {
-    ASSERT_TRUE(parameter.tensor.grad().defined()) << parameter.name;
-    EXPECT_TRUE(torch::isfinite(parameter.tensor.grad()).all().item<bool>()) << parameter.name;
     // The last block's tape tokens are not pooled where a class token is.
     const bool unused =
         GetParam().keys.find("pooling = \"token\"") != std::string::npos && parameter.name.find("block_1.tape_feed_forward") == 0;
+    if (unused && GetParam().keys.find("last_block") != std::string::npos) continue;  // not even computed
+    ASSERT_TRUE(parameter.tensor.grad().defined()) << parameter.name;
+    EXPECT_TRUE(torch::isfinite(parameter.tensor.grad()).all().item<bool>()) << parameter.name;
     EXPECT_TRUE(unused || parameter.tensor.grad().abs().sum().item<double>() > 0) << parameter.name;
   }
 }

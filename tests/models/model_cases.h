@@ -126,6 +126,7 @@ inline const std::vector<ModelCase>& model_cases() {
       {"transformer_flat", "transformer", flat, symbols, equal},
       {"vit_gap", "vit", patches, images, {}},
       {"vit_token", "vit", patches + class_token, images, {}},
+      {"vit_pooled_last", "vit", patches + class_token + "last_block = \"pooled\"\n", images, {}},
       {"vit_fc_norm", "vit", patches + "norm = \"after_pooling\"\ngelu = \"exact\"\n", images, {}},
       {"adatape_tokens", "adatape", tokens + reader, symbols, ragged},
       {"adatape_flat", "adatape", flat + reader + "before_block = 0\n", symbols, equal},
@@ -133,6 +134,7 @@ inline const std::vector<ModelCase>& model_cases() {
        small + "input = \"class_token\"\nclass_token_start = \"normal\"\npooling = \"token\"\n" +
            "[[readers]]\nbefore_block = 0\nmax_tape_tokens = \"bank\"\nthreshold = 0.5\nrows_per_step = 2\n",
        symbols, ragged},
+      {"adatape_pooled_last", "adatape", tokens + class_token + "last_block = \"pooled\"\n" + reader, symbols, ragged},
       {"adatape_images", "adatape", patches + bank + reader, images, {}},
       {"adatape_images_token",
        "adatape",

@@ -23,6 +23,13 @@ PackedTokens counting(std::vector<int64_t> lengths, std::vector<Kind> kinds = {}
   return {torch::arange(layout->total(), torch::kFloat32).unsqueeze(1), layout};
 }
 
+std::vector<std::string> rows_named(const Segments& segments) {
+  std::vector<std::string> names;
+  for (const Segment& s : segments)
+    names.push_back(std::to_string(s.source) + ":" + std::to_string(s.first) + "+" + std::to_string(s.count));
+  return names;
+}
+
 TEST(PackLayoutTest, Ragged) {
   const auto layout = layout_of({2, 0, 3}, {Kind::kClass, Kind::kInput, Kind::kInput, Kind::kTape, Kind::kInput});
   EXPECT_EQ(layout->batch(), 3);
@@ -35,7 +42,9 @@ TEST(PackLayoutTest, Ragged) {
   EXPECT_THAT(numbers(layout->example_of_token()), ElementsAre(0, 0, 2, 2, 2));
   EXPECT_THAT(numbers(layout->rows_of(Kind::kTape)), ElementsAre(3));
   EXPECT_THAT(numbers(layout->rows_but(Kind::kTape)), ElementsAre(0, 1, 2, 4));
-  EXPECT_THAT(numbers(layout->restore_kinds()), ElementsAre(0, 1, 2, 4, 3));
+  EXPECT_THAT(rows_named(*layout->segments_of_tape()), ElementsAre("0:3+1"));
+  EXPECT_THAT(rows_named(*layout->segments_but_tape()), ElementsAre("0:0+3", "0:4+1"));
+  EXPECT_THAT(rows_named(*layout->restore_kinds()), ElementsAre("0:0+3", "1:0+1", "0:3+1"));
   EXPECT_THAT(layout->lengths_of(Kind::kInput), ElementsAre(1, 0, 2));
   EXPECT_EQ(layout->count(Kind::kClass), 1);
 }

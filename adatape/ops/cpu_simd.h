@@ -1,0 +1,46 @@
+// Vectors of kLanes floats for CPU kernels: 8 is an AVX2 register, 16 an AVX-512 one.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "adatape/ops/cpu_clones.h"
+
+namespace adatape::ops::cpu {
+
+template <int kLanes_>
+struct Simd {
+  static constexpr int kLanes = kLanes_;
+  static constexpr int kPanel = 2 * kLanes;            // columns of a matrix that are stored together
+  static constexpr int kRows = kLanes == 16 ? 12 : 6;  // of a tile: kRows x 2 sums, 2 columns and a factor fill the registers
+  typedef float Floats __attribute__((vector_size(4 * kLanes_)));
+  typedef int32_t Integers __attribute__((vector_size(4 * kLanes_)));
+  static ADATAPE_ALWAYS_INLINE void load(Floats& to, const float* from) { std::memcpy(&to, from, sizeof(Floats)); }
+  static ADATAPE_ALWAYS_INLINE void store(float* to, const Floats& from) { std::memcpy(to, &from, sizeof(Floats)); }
+  static int64_t padded(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
+};
+
+// x <- e^x, for x <= 0 or somewhat above, within 2 units in the last place; 0 below -87, NaN of NaN. Source: Cephes, expf.
+template <class S>
+ADATAPE_ALWAYS_INLINE void exponential(typename S::Floats& x) {
+  using F = typename S::Floats;
+  const auto vanishes = x < -87.0f;
+  x = vanishes ? F{} - 87.0f : x;
+  constexpr float kRound = 12582912.0f;  // 1.5 x 2^23: adding and subtracting it rounds
+  const F shifted = x * 1.44269504088896341f + kRound, n = shifted - kRound;
+  const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  F y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.0f;
+  typename S::Integers bits;
+  std::memcpy(&bits, &shifted, sizeof(bits));
+  bits = (bits << 23) + (127 << 23);  // the low bits of `shifted` are n
+  F power;
+  std::memcpy(&power, &bits, sizeof(power));
+  x = vanishes ? F{} : y * power;
+}
+
+}  // namespace adatape::ops::cpu
