@@ -36,7 +36,8 @@ class Task {
   // Training examples in an epoch, for reports; 0 where they are drawn without end.
   virtual int64_t epoch_size() const = 0;
 
-  // logits [B, classes] -> loss [B] (differentiable); correct -> bool [B].
+  // logits [B, classes], or packed [total, classes] where InputSpec::answers_each -> loss of each example [B] (differentiable); correct ->
+  // bool [B], where elements have answers whether all of the example's are right.
   virtual at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const = 0;
   virtual at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const = 0;
 
