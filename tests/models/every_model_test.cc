@@ -25,10 +25,17 @@ ModelOutput forward(Model& model, const Batch& batch, bool record = true, bool t
 
 double largest_difference(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).abs().max().item<double>(); }
 
+// The logits of an example: its one row, or a row an element.
+torch::Tensor logits_of(const ModelOutput& output, int64_t example) {
+  if (!output.logits_layout) return output.logits[example];
+  return output.logits.slice(0, output.logits_layout->offsets()[example], output.logits_layout->offsets()[example + 1]);
+}
+
 // Example `place` of output against the only example of alone. Rows may differ only where scores are as good as equal; with these weights
 // they never are.
 void expect_same(const ModelOutput& output, int64_t place, const ModelOutput& alone) {
-  EXPECT_LE(largest_difference(output.logits[place], alone.logits[0]), 1e-6 * std::max(1.0, alone.logits.abs().max().item<double>()));
+  EXPECT_LE(largest_difference(logits_of(output, place), logits_of(alone, 0)),
+            1e-6 * std::max(1.0, alone.logits.abs().max().item<double>()));
   ASSERT_EQ(output.readings.size(), alone.readings.size());
   for (size_t r = 0; r < output.readings.size(); ++r) {
     const TapeReading &together = output.readings[r], &single = alone.readings[r];
@@ -90,9 +97,10 @@ TEST_P(EveryModel, AnExampleIsTheSameAloneInAnyBatchAndOrder) {
 
 TEST_P(EveryModel, ExamplesHaveDifferentResults) {  // else the test above could not fail
   torch::NoGradGuard no_grad;
-  const torch::Tensor logits = forward(*GetParam().make(), GetParam().batch()).logits;
-  EXPECT_GT(largest_difference(logits[0], logits[1]), 1e-3);
-  EXPECT_GT(largest_difference(logits[1], logits[5]), 1e-3);
+  const ModelOutput output = forward(*GetParam().make(), GetParam().batch());
+  const auto last_row = [&](int64_t example) { return logits_of(output, example).view({-1, GetParam().spec.classes})[-1]; };
+  EXPECT_GT(largest_difference(last_row(0), last_row(1)), 1e-3);
+  EXPECT_GT(largest_difference(last_row(1), last_row(5)), 1e-3);
 }
 
 TEST_P(EveryModel, RecordingChangesNothing) {
@@ -175,6 +183,9 @@ TEST_P(EveryModel, NoExamples) {
   none.examples = torch::zeros({0}, torch::kInt64);
   if (GetParam().lengths.empty()) {
     none.images = torch::zeros({0, GetParam().spec.channels, GetParam().spec.height, GetParam().spec.width});
+  } else if (GetParam().spec.kind == InputSpec::Kind::kVectors) {
+    none.vectors = torch::zeros({0, GetParam().spec.dimension});
+    none.offsets = {0};
   } else {
     none.symbols = torch::zeros({0}, torch::kInt64);
     none.offsets = {0};
@@ -192,10 +203,12 @@ TEST_P(EveryModel, WrongBatchesAreNamed) {
     }
     return "";
   };
-  const bool images = GetParam().lengths.empty();
+  const bool images = GetParam().lengths.empty(), vectors = GetParam().spec.kind == InputSpec::Kind::kVectors;
   const Batch other = images ? testing::symbol_batch({3}, 4, 1) : testing::image_batch(2, testing::image_spec(), 1);
-  EXPECT_THAT(error(other), ::testing::HasSubstr(images ? "expected images" : "expected symbols"));
-  if (images) {
+  EXPECT_THAT(error(other), ::testing::HasSubstr(images ? "expected images" : vectors ? "expected vectors" : "expected symbols"));
+  if (vectors) {
+    EXPECT_THAT(error(testing::vector_batch({1, 1}, 4, 1)), ::testing::HasSubstr("expected vectors [2, 5], got [2, 4]"));
+  } else if (images) {
     EXPECT_THAT(error(testing::image_batch(2, testing::image_spec(12, 10), 1)),
                 ::testing::HasSubstr("expected images [B, 2, 13, 10], got [2, 2, 12, 10]"));
   } else {
@@ -208,17 +221,21 @@ class EverySequenceModel : public EveryModel {};
 TEST_P(EverySequenceModel, EmptySequences) {
   torch::NoGradGuard no_grad;
   const auto model = GetParam().make();
-  const Batch batch = testing::symbol_batch({0, 4, 0}, GetParam().spec.vocabulary, 3);
+  const Batch batch = GetParam().spec.kind == InputSpec::Kind::kVectors ? testing::vector_batch({0, 4, 0}, GetParam().spec.dimension, 3)
+                                                                        : testing::symbol_batch({0, 4, 0}, GetParam().spec.vocabulary, 3);
   const ModelOutput together = forward(*model, batch), alone = forward(*model, chosen(batch, {1})),
                     empty = forward(*model, chosen(batch, {0, 2}));
   EXPECT_TRUE(torch::isfinite(together.logits).all().item<bool>());
-  EXPECT_LE(largest_difference(together.logits[1], alone.logits[0]), 1e-6);
+  EXPECT_LE(largest_difference(logits_of(together, 1), logits_of(alone, 0)), 1e-6);
+  if (together.logits_layout) return;  // no elements, no answers
   EXPECT_LE(largest_difference(together.logits[0], empty.logits[0]), 1e-6);
 }
 
 std::vector<ModelCase> sequence_cases() {  // flat input has one length
   std::vector<ModelCase> cases = testing::model_cases();
-  std::erase_if(cases, [](const ModelCase& one) { return one.lengths.empty() || one.keys.find("\"flat\"") != std::string::npos; });
+  std::erase_if(cases, [](const ModelCase& one) {  // and some read single vectors only
+    return one.lengths.empty() || one.spec.length == 1 || one.keys.find("\"flat\"") != std::string::npos;
+  });
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(All, EverySequenceModel, ::testing::ValuesIn(sequence_cases()),
