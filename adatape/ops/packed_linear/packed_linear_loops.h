@@ -90,12 +90,56 @@ ADATAPE_ALWAYS_INLINE void activate(Activation activation, typename S::Floats& x
   }
 }
 
-// One tile of the product and what follows it. Column c of the result is at to + row * to_stride + c.
-template <class Factors, int kTileRows, int kVectors, class Store>
+// Where results go: columns column .. of row i, cut at the width.
+template <class S>
+struct OutRows {
+  float* out;
+  const float* residual;  // null: none
+  const int64_t* places;  // null: row i is begin + i
+  int64_t begin, stride, width;
+
+  ADATAPE_ALWAYS_INLINE int64_t place(int64_t i, int64_t column) const {
+    return (places != nullptr ? places[begin + i] : begin + i) * stride + column;
+  }
+  // Lines asked for before a tile's sums are there when these are done.
+  ADATAPE_ALWAYS_INLINE void expect(int64_t i, int64_t column) const {
+    const int64_t at = place(i, column);
+    __builtin_prefetch(out + at, 1);
+    if (column + 16 < width) __builtin_prefetch(out + at + 16, 1);
+    if (residual == nullptr) return;
+    __builtin_prefetch(residual + at);
+    if (column + 16 < width) __builtin_prefetch(residual + at + 16);
+  }
+  ADATAPE_ALWAYS_INLINE void put(int64_t i, int64_t column, const typename S::Floats& x) const {
+    const int64_t at = place(i, column);
+    typename S::Floats sum = x, base;
+    if (residual != nullptr) {
+      load_part<S>(base, residual + at, width - column);
+      sum += base;
+    }
+    store_part<S>(out + at, sum, width - column);
+  }
+};
+
+template <class Factors>
+struct FactorRows {
+  typename Factors::Element* to;
+  int64_t stride, width;
+  ADATAPE_ALWAYS_INLINE void expect(int64_t, int64_t) const {}
+  ADATAPE_ALWAYS_INLINE void put(int64_t i, int64_t column, const typename Factors::S::Floats& x) const {
+    Factors::store(to + i * stride + column, x, width - column);
+  }
+};
+
+// One tile of the product and what follows it: rows first .. of `results`.
+template <class Factors, int kTileRows, int kVectors, class Results>
 ADATAPE_ALWAYS_INLINE void finished_tile(const PackedWeight& weight, Activation activation, const typename Factors::Element* a,
-                                         int64_t stride, const typename Factors::Element* panel, int64_t column, const Store& store) {
+                                         int64_t stride, const typename Factors::Element* panel, int64_t column, int64_t first,
+                                         const Results& results) {
   using S = typename Factors::S;
   typename S::Floats sums[kTileRows][kVectors];
+  const bool gated = kVectors == 2 && activation == Activation::kGated;
+  for (int i = 0; i < kTileRows; ++i) results.expect(first + i, gated ? column / 2 : column);
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
     typename S::Floats bias;
@@ -105,11 +149,11 @@ ADATAPE_ALWAYS_INLINE void finished_tile(const PackedWeight& weight, Activation 
   }
   Factors::template sums_of<kTileRows, kVectors>(weight.in, a, stride, panel, sums);
   if constexpr (kVectors == 2) {
-    if (activation == Activation::kGated) {
+    if (gated) {
 #pragma GCC unroll 12
       for (int i = 0; i < kTileRows; ++i) {
         sigmoid<S>(sums[i][1]);
-        store(i, column / 2, sums[i][0] * sums[i][1]);
+        results.put(first + i, column / 2, sums[i][0] * sums[i][1]);
       }
       return;
     }
@@ -119,15 +163,15 @@ ADATAPE_ALWAYS_INLINE void finished_tile(const PackedWeight& weight, Activation 
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
       activate<S>(activation, sums[i][v]);
-      store(i, column + v * S::kLanes, sums[i][v]);
+      results.put(first + i, column + v * S::kLanes, sums[i][v]);
     }
   }
 }
 
-// Panels first .. last of the product of m rows of a with the weight; store(row, column, vector) takes the results.
-template <class Factors, class Store>
+// Panels first .. last of the product of m rows of a with the weight.
+template <class Factors, class Results>
 ADATAPE_ALWAYS_INLINE void product(const PackedWeight& weight, Activation activation, int64_t m, const typename Factors::Element* a,
-                                   int64_t stride, int64_t first, int64_t last, const Store& store) {
+                                   int64_t stride, int64_t first, int64_t last, const Results& results) {
   using S = typename Factors::S;
   using Element = typename Factors::Element;
   const int64_t columns = weight.gated ? 2 * S::padded(weight.out) : weight.out;
@@ -138,11 +182,10 @@ ADATAPE_ALWAYS_INLINE void product(const PackedWeight& weight, Activation activa
     int64_t i = 0;
     const auto run = [&]<int kTileRows>(std::integral_constant<int, kTileRows>) ADATAPE_INLINE_LAMBDA {
       for (; i + kTileRows <= m; i += kTileRows) {
-        const auto here = [&](int row, int64_t at, const typename S::Floats& x) ADATAPE_INLINE_LAMBDA { store(i + row, at, x); };
         if (columns - column > S::kLanes) {
-          finished_tile<Factors, kTileRows, 2>(weight, activation, a + i * stride, stride, panel, column, here);
+          finished_tile<Factors, kTileRows, 2>(weight, activation, a + i * stride, stride, panel, column, i, results);
         } else {
-          finished_tile<Factors, kTileRows, 1>(weight, activation, a + i * stride, stride, panel, column, here);
+          finished_tile<Factors, kTileRows, 1>(weight, activation, a + i * stride, stride, panel, column, i, results);
         }
       }
     };
@@ -211,36 +254,21 @@ struct LinearSteps {
 template <class Factors>
 ADATAPE_ALWAYS_INLINE void finish_rows(const LinearTask& task, const PackedWeight& weight, int64_t begin, int64_t rows, const void* a,
                                        int64_t stride, int64_t first, int64_t last) {
-  using S = typename Factors::S;
-  const int64_t width = weight.out, out_stride = task.out_stride;
-  const float* const residual = task.residual;
-  float* const out = task.out;
-  const int64_t* const places = task.rows;
   // A product behind packed_mlp's activation has none of its own.
   const Activation activation = &weight == task.second ? Activation::kNone : task.activation;
-  product<Factors>(weight, activation, rows, static_cast<const typename Factors::Element*>(a), stride, first, last,
-                   [=](int64_t i, int64_t column, const typename S::Floats& x) ADATAPE_INLINE_LAMBDA {
-                     const int64_t place = (places != nullptr ? places[begin + i] : begin + i) * out_stride + column;
-                     typename S::Floats sum = x, base;
-                     if (residual != nullptr) {
-                       load_part<S>(base, residual + place, width - column);
-                       sum += base;
-                     }
-                     store_part<S>(out + place, sum, width - column);
-                   });
+  const OutRows<typename Factors::S> results{task.out, task.residual, task.rows, begin, task.out_stride, weight.out};
+  product<Factors>(weight, activation, rows, static_cast<const typename Factors::Element*>(a), stride, first, last, results);
 }
 
 template <class Factors>
 ADATAPE_ALWAYS_INLINE void widen_rows(const LinearTask& task, int64_t rows, const void* a, int64_t stride, void* to, int64_t to_stride) {
-  using S = typename Factors::S;
   using Element = typename Factors::Element;
   const int64_t width = task.weight->out;
-  Element* const wide = static_cast<Element*>(to);
-  product<Factors>(*task.weight, task.activation, rows, static_cast<const Element*>(a), stride, 0, panels_of<S>(*task.weight),
-                   [=](int64_t i, int64_t column, const typename S::Floats& x)
-                       ADATAPE_INLINE_LAMBDA { Factors::store(wide + i * to_stride + column, x, width - column); });
+  const FactorRows<Factors> results{static_cast<Element*>(to), to_stride, width};
+  product<Factors>(*task.weight, task.activation, rows, static_cast<const Element*>(a), stride, 0,
+                   panels_of<typename Factors::S>(*task.weight), results);
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t c = width; c < Factors::depth(width); ++c) wide[i * to_stride + c] = Element{};
+    for (int64_t c = width; c < Factors::depth(width); ++c) results.to[i * to_stride + c] = Element{};
   }
 }
 
