@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "adatape/cli/command.h"
+#include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
-#include "adatape/core/device.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/train/run_folder.h"
@@ -29,10 +29,10 @@ constexpr const char* kMore =
     "  adatape evaluate runs/adatape --split validation --json";
 
 struct Arguments {
-  std::string folder, split = "test", device = "auto";
+  std::string folder, split = "test";
+  InferenceOptions inference;
   std::vector<std::string> assignments;
   int64_t examples = 0, batch_size = 0;
-  int threads = 0;
   bool json = false;
 };
 
@@ -62,6 +62,7 @@ nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, 
           {"examples_per_second", result.examples_per_second},
           {"accuracy_by_covariate", accuracy_by_covariate(result)},
           {"device", device.str()},
+          {"precision", arguments.inference.precision},
           {"threads", at::get_num_threads()}};
 }
 
@@ -90,9 +91,9 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
 
 int evaluate_run(const Arguments& arguments) {
   install_stop_handlers();
-  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
-  const c10::Device device = parse_device(arguments.device);
+  const c10::Device device = arguments.inference.start();
   LoadedRun run = load_run(arguments.folder, arguments.assignments, device);
+  arguments.inference.prepare(*run.model, device);
   const Split split = arguments.split == "test" ? Split::kTest : Split::kValidation;
   const int64_t wanted = arguments.examples > 0 ? arguments.examples : run.config.evaluation.test_examples;
   const int64_t batch_size = arguments.batch_size > 0 ? arguments.batch_size : run.config.evaluation.batch_size;
@@ -128,8 +129,7 @@ std::function<int()> declare_evaluate(CLI::App& app) {
   app.add_option("--batch-size", arguments->batch_size, "examples in a forward pass [evaluation.batch_size]")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
-  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  arguments->inference.declare(app);
   app.add_flag("--json", arguments->json, "JSON on stdout, no progress");
   return [arguments] { return evaluate_run(*arguments); };
 }

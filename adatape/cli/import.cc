@@ -57,7 +57,8 @@ std::function<int()> declare_import(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.description(
       "Turns published weights into a model folder (model.safetensors, config.toml) that evaluate and forward open.\n"
-      "The configuration says what the weights are: a run configuration whose [task] and [model] fit them. Every parameter must be found in the\n"
+      "The configuration says what the weights are: a run configuration whose [task] and [model] fit them. Every parameter must be found "
+      "in the\n"
       "weights with the right shape, and every tensor of the weights must have a place; the first that does not is named.");
   app.add_option("--from", options->from, "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT)")
       ->required()

@@ -26,14 +26,15 @@ void print(const CaseResult& result) {
     if (!comparison.note.empty()) {
       std::cout << "  " << comparison.note << '\n';
     } else {
-      std::cout << "  error " << std::scientific << std::setprecision(2) << comparison.largest_error << "  of " << comparison.tolerance << std::defaultfloat << '\n';
+      std::cout << "  error " << std::scientific << std::setprecision(2) << comparison.largest_error << "  of " << comparison.tolerance
+                << std::defaultfloat << '\n';
     }
   }
 }
 
 int run(const Options& options) {
-  ADATAPE_CHECK(options.output.empty() || options.folders.size() == 1, "verify", "--output takes the tensors of one case, got ", options.folders.size(),
-                " cases");
+  ADATAPE_CHECK(options.output.empty() || options.folders.size() == 1, "verify", "--output takes the tensors of one case, got ",
+                options.folders.size(), " cases");
   size_t failed = 0, compared = 0;
   for (const std::string& folder : options.folders) {
     const CaseResult result = run_golden_case(folder);
@@ -54,11 +55,13 @@ std::function<int()> declare_verify(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.description(
       "Runs golden cases: small models whose answers independent implementations computed.\n"
-      "A case is a folder with case.json, weights.safetensors, inputs.safetensors and expected.safetensors. Each expected tensor is compared\n"
+      "A case is a folder with case.json, weights.safetensors, inputs.safetensors and expected.safetensors. Each expected tensor is "
+      "compared\n"
       "(|got - expected| <= tolerance x max(1, max |expected|), integers equal); one that is not produced is a failure.\n"
       "Exit status 1 when a tensor is past its tolerance. Without expected.safetensors nothing is compared (status 0).");
   app.add_option("cases", options->folders, "case folders")->required()->type_name("CASE_DIR");
-  app.add_option("--output", options->output, "write every tensor to this file, under the names of expected.safetensors")->type_name("OUT.safetensors");
+  app.add_option("--output", options->output, "write every tensor to this file, under the names of expected.safetensors")
+      ->type_name("OUT.safetensors");
   app.footer("Examples:\n  adatape verify tests/golden/*\n  adatape verify tests/golden/vit_timm --output vit.safetensors");
   return [options] { return run(*options); };
 }

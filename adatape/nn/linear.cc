@@ -20,9 +20,9 @@ Linear::Linear(int64_t in, int64_t out, bool with_bias) {
   if (with_bias) bias = register_parameter("bias", torch::zeros({out}));
 }
 
-torch::Tensor Linear::forward(const torch::Tensor& x) const {
+torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, const ops::PackedWeight& packed) {
   if (!packed_path(x, packed)) return linear(x, weight, bias);
-  add_matrix_product_flops(x.size(0) * flops_per_row());
+  add_matrix_product_flops(2 * x.size(0) * weight.numel());
   return ops::packed_linear(x.stride(1) == 1 ? x : x.contiguous(), packed);
 }
 

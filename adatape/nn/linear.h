@@ -13,13 +13,19 @@ namespace adatape {
 // x [rows, in], weight [out, in], bias [out] or undefined -> [rows, out]. Adds 2 x rows x in x out to matrix_product_flops().
 torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
 
+// The same on the packed weight where packed_path() says so.
+torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, const ops::PackedWeight& packed);
+
+// True where x [rows, in] and its layers can take the packed way: no gradient, float32 on the CPU.
+bool packed_path(const torch::Tensor& x, const ops::PackedWeight& weight);
+
 // FLOPs of all matrix products (attention included) that this process has really done in forward passes: tests hold the cost model to it.
 int64_t matrix_product_flops();
 void add_matrix_product_flops(int64_t flops);
 
 struct Linear : Module {
   Linear(int64_t in, int64_t out, bool with_bias = true);
-  torch::Tensor forward(const torch::Tensor& x) const;
+  torch::Tensor forward(const torch::Tensor& x) const { return linear(x, weight, bias, packed); }
   int64_t flops_per_row() const { return 2 * weight.size(0) * weight.size(1); }
   torch::Tensor weight;      // [out, in]
   torch::Tensor bias;        // [out]
@@ -28,9 +34,6 @@ struct Linear : Module {
  protected:
   void pack(torch::Dtype products) override;
 };
-
-// True where x [rows, in] and its layers can take the packed way: no gradient, float32 on the CPU.
-bool packed_path(const torch::Tensor& x, const ops::PackedWeight& weight);
 
 struct LayerNorm : Module {
   explicit LayerNorm(int64_t dim, double epsilon_ = 1e-6);

@@ -74,12 +74,18 @@ void Stem::initialize(at::Generator& generator) {
   if (positions.defined()) normal(positions, 0.02, generator);
 }
 
+void Stem::pack(torch::Dtype) {  // float32 always: a query that is the mean of rounded tokens would select other rows
+  if (patch_weight.defined() && patch_weight.is_cpu())
+    packed_patches_ = ops::pack_weight(patch_weight.view({patch_weight.size(0), -1}), bias, torch::kFloat);
+}
+
 PackedTokens Stem::patches(const Batch& batch, const ForwardContext& context) const {
   const torch::Tensor rows = patch_rows(batch.images, config.patch);
   const torch::Tensor weight = patch_weight.view({patch_weight.size(0), -1});
   const std::vector<int64_t> lengths(static_cast<size_t>(batch.size()), rows.size(0) / std::max<int64_t>(batch.size(), 1));
   context.count("stem / patches", lengths, 2 * weight.numel());
-  return {linear(rows, weight, bias), std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, rows.device())};
+  return {linear(rows, weight, bias, packed_patches_),
+          std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, rows.device())};
 }
 
 // A Linear of one-hot vectors is a look-up: no multiply-adds, and equal symbols give equal bits.

@@ -35,7 +35,11 @@ struct Stem : Module {
   torch::Tensor class_token;    // [D]; undefined without
   torch::Tensor positions;      // [tokens, D], the class token's first; undefined without
 
+ protected:
+  void pack(torch::Dtype products) override;
+
  private:
+  ops::PackedWeight packed_patches_;
   void register_element_weight(int64_t width, int64_t elements);
   PackedTokens patches(const Batch& batch, const ForwardContext& context) const;
   PackedTokens elements(const Batch& batch, const ForwardContext& context) const;

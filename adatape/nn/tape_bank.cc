@@ -52,6 +52,8 @@ void TapeBank::initialize(at::Generator& generator) {
 
 void TapeBank::pack(torch::Dtype) {
   if (project) project->pack_for_inference(torch::kFloat);
+  if (patch_weight.defined() && patch_weight.is_cpu())
+    packed_patches_ = ops::pack_weight(patch_weight.view({patch_weight.size(0), -1}), bias, torch::kFloat);
 }
 
 BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) const {
@@ -80,7 +82,7 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
   const torch::Tensor patches = patch_rows(images, config.patch);
   const int64_t batch_size = batch.size(), count = (images.size(2) / config.patch) * (images.size(3) / config.patch);
   const std::vector<int64_t> lengths(static_cast<size_t>(batch_size), count);
-  torch::Tensor values = linear(patches, weight, bias);
+  torch::Tensor values = linear(patches, weight, bias, packed_patches_);
   if (positions.defined()) values = (values.view({batch_size, count, values.size(1)}) + positions).view({-1, values.size(1)});
   context.count(part + " / patches", lengths, 2 * weight.numel());
   context.count(part + " / projection", lengths, project->flops_per_row());

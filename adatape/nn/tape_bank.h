@@ -43,6 +43,9 @@ struct TapeBank : Module {
 
  protected:
   void pack(torch::Dtype products) override;  // float32 always: rounded rows would be other selections
+
+ private:
+  ops::PackedWeight packed_patches_;
 };
 
 }  // namespace adatape

@@ -36,6 +36,7 @@ void atr_overhead(benchmark::State& state) {
   const std::unique_ptr<ModelConfig> config = small_config(spec);
   const std::shared_ptr<Model> model = find_model("adatape").make_model(*config, spec);
   model->initialize(1, 1);
+  model->pack_for_inference(torch::kFloat);
   Batch batch;
   batch.images = at::rand({1, 3, 224, 224}) * 2 - 1;
   batch.examples = at::zeros({1}, at::kLong);
@@ -58,6 +59,7 @@ void atr_overhead(benchmark::State& state) {
   for (int64_t i = 0; i < kBlocks; ++i) {
     blocks.push_back(std::make_shared<EncoderBlock>(EncoderBlockShape{.width = kWidth, .heads = kHeads, .ffn_width = kFfnWidth}));
     blocks.back()->initialize(generator);
+    blocks.back()->pack_for_inference(torch::kFloat);
   }
   const at::Tensor registers = at::randn({tape, kWidth});
   const auto vit = [&] {

@@ -119,6 +119,10 @@ cpu::LinearTask task_of(const at::Tensor& x, const RowNorm& norm, const PackedWe
 
 }  // namespace
 
+std::string packed_linear_kernel_name(at::ScalarType products) {
+  return concat("packed ", cpu::has_avx512() ? "avx512" : "avx2 or sse2", products == at::kBFloat16 ? " bfloat16" : " float32");
+}
+
 PackedWeight pack_weight(const at::Tensor& given, const at::Tensor& bias, at::ScalarType products, bool gated, int vector_bytes) {
   ADATAPE_CHECK(given.dim() == 2 && given.is_cpu(), kComponent, "expected a weight [out, in] on the CPU, got ", given.sizes());
   const bool half = products == at::kBFloat16;
@@ -191,8 +195,8 @@ void packed_mlp(const at::Tensor& x, const at::Tensor& rows, const RowNorm& norm
   ADATAPE_CHECK(contract.in == expand.out && contract.out == expand.in && contract.half() == expand.half() &&
                     contract.lanes == expand.lanes && !contract.gated,
                 kComponent, "expected two weights that belong together");
-  ADATAPE_CHECK(x.is_contiguous() && out.is_contiguous() && out.size(0) == x.size(0) && (x.numel() == 0 || out.data_ptr() != x.data_ptr()), kComponent,
-                "expected contiguous x and out of equal size and different memory");
+  ADATAPE_CHECK(x.is_contiguous() && out.is_contiguous() && out.size(0) == x.size(0) && (x.numel() == 0 || out.data_ptr() != x.data_ptr()),
+                kComponent, "expected contiguous x and out of equal size and different memory");
   const int64_t count = rows.defined() ? rows.numel() : x.size(0);
   if (rows.defined()) {
     ADATAPE_CHECK(rows.is_cpu() && rows.scalar_type() == at::kLong && rows.is_contiguous(), kComponent,

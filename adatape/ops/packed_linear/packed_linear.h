@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
 
 namespace adatape::ops {
 
@@ -23,6 +24,8 @@ struct PackedWeight {
 
 // True where products of bfloat16 with float32 sums are instructions of this processor.
 bool has_bfloat16_products();
+
+std::string packed_linear_kernel_name(at::ScalarType products);  // "packed avx512 float32" and its like
 
 // weight [out, in] float32 on the CPU; bias [out] or undefined. products: kFloat, or kBFloat16 where has_bfloat16_products(): both factors
 // are then rounded to bfloat16, sums stay float32. A gated weight has an even number of rows. vector_bytes: 0 the widest, else 32 or 64.
