@@ -183,19 +183,24 @@ std::vector<std::string> plotly_candidates() {
   return candidates;
 }
 
-void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly) {
+void write_page(const std::string& folder, const std::function<std::string()>& html, const nlohmann::ordered_json& results,
+                const std::vector<std::string>& plotly) {
   const auto found = std::find_if(plotly.begin(), plotly.end(), [](const std::string& path) { return fs::exists(path); });
   std::string looked_for;
   for (const std::string& path : plotly) looked_for += (looked_for.empty() ? "" : " or ") + path;
   ADATAPE_CHECK(found != plotly.end(), "report", "expected plotly.js as ", looked_for, ", found none; `make setup` brings it");
-  const std::string script = read_file(*found), html = report_html(comparison);
+  const std::string script = read_file(*found), page = html();
   make_directories(folder);
   const fs::path root(folder);
-  write_file_atomically(
-      (root / "results.json").string(),
-      results_json(comparison.models, comparison.command).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomically((root / "results.json").string(),
+                        results.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
   write_file_atomically((root / "plotly.min.js").string(), script);
-  write_file_atomically((root / "report.html").string(), html);
+  write_file_atomically((root / "report.html").string(), page);
+}
+
+void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly) {
+  write_page(
+      folder, [&] { return report_html(comparison); }, results_json(comparison.models, comparison.command), plotly);
 }
 
 }  // namespace adatape

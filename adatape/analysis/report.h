@@ -1,6 +1,8 @@
 // The report: a page that opens offline, with the table, the curves, the tapes and what single examples read.
 #pragma once
 
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,9 @@ std::vector<std::string> plotly_candidates();
 
 // Writes results.json, plotly.min.js (a copy of the first candidate that exists) and report.html into a folder, which is made if need be;
 // its other files stay. Error when no candidate exists, before anything is written, or when a file cannot be written.
+void write_page(const std::string& folder, const std::function<std::string()>& html, const nlohmann::ordered_json& results,
+                const std::vector<std::string>& plotly = plotly_candidates());
+// The same of a comparison.
 void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly = plotly_candidates());
 
 }  // namespace adatape

@@ -20,8 +20,10 @@ std::string command_line();
 std::function<int()> declare_train(CLI::App& app);
 std::function<int()> declare_evaluate(CLI::App& app);
 std::function<int()> declare_compare(CLI::App& app);
+std::function<int()> declare_bench(CLI::App& app);
 std::function<int()> declare_forward(CLI::App& app);
 std::function<int()> declare_import(CLI::App& app);
+std::function<int()> declare_export(CLI::App& app);
 std::function<int()> declare_verify(CLI::App& app);
 std::function<int()> declare_list(CLI::App& app);
 

@@ -6,10 +6,11 @@
 
 #include "adatape/cli/command.h"
 #include "adatape/convert/flax_msgpack.h"
-#include "adatape/convert/weight_map.h"
+#include "adatape/convert/timm.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
 #include "adatape/models/registry.h"
+#include "adatape/models/resample_positions.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/version.h"
@@ -22,6 +23,19 @@ struct Options {
   std::vector<std::string> assignments;
 };
 
+// Positions of weights for another size of image become those of ours. Returns how many tensors did.
+int64_t fit_all_positions(const std::vector<WeightPiece>& pieces, const Model& model, const InputSpec& input, NamedTensors& source) {
+  int64_t changed = 0;
+  for (const WeightPiece& piece : pieces) {
+    at::Tensor& tensor = source.at(piece.source);
+    if (!piece.ours.ends_with(".positions") || tensor.dim() != 3 || tensor.size(0) != 1) continue;
+    const at::Tensor fitted = fit_positions(tensor[0], piece.ours, model, input);
+    if (fitted.size(0) != tensor.size(1)) ++changed;
+    tensor = fitted.unsqueeze(0);
+  }
+  return changed;
+}
+
 int run(const Options& options) {
   namespace fs = std::filesystem;
   ADATAPE_CHECK(!fs::exists(options.output), options.output,
@@ -32,7 +46,14 @@ int run(const Options& options) {
   const bool msgpack = fs::path(options.weights).extension() == ".msgpack";
   NamedTensors source = msgpack ? read_flax_msgpack(options.weights) : read_safetensors(options.weights).tensors;
   const std::shared_ptr<Model> model = find_model(config.model->name).make_model(*config.model, config.task->input_spec());
-  NamedTensors ours = to_ours(scenic_pieces(source, *model), source, *model);
+  if (options.from == "timm") {
+    const auto* encoder = dynamic_cast<const EncoderConfig*>(config.model.get());
+    ADATAPE_CHECK(encoder != nullptr, "import", "model.name: expected a model that has a ViT's weights, got \"", config.model->name, "\"");
+    check_timm_config(*encoder, source);
+  }
+  const std::vector<WeightPiece> pieces = options.from == "timm" ? timm_pieces(source, *model) : scenic_pieces(source, *model);
+  const int64_t resampled = fit_all_positions(pieces, *model, config.task->input_spec(), source);
+  NamedTensors ours = to_ours(pieces, source, *model);
   load_parameters(*model, ours, options.weights);
 
   const std::string command = concat("adatape import --from ", options.from, " ", shell_quote(options.config), " ",
@@ -46,8 +67,8 @@ int run(const Options& options) {
   });
   int64_t parameters = 0;
   for (const auto& [name, tensor] : ours) parameters += tensor.numel();
-  std::cout << options.output << ": " << config.model->name << " with " << parameters << " parameters from " << source.size()
-            << " tensors\n";
+  std::cout << options.output << ": " << config.model->name << " with " << parameters << " parameters from " << source.size() << " tensors"
+            << (resampled > 0 ? "; positions resampled to this image size" : "") << "\n";
   return 0;
 }
 
@@ -59,17 +80,24 @@ std::function<int()> declare_import(CLI::App& app) {
       "Turns published weights into a model folder (model.safetensors, config.toml) that evaluate and forward open.\n"
       "The configuration says what the weights are: a run configuration whose [task] and [model] fit them. Every parameter must be found "
       "in the\n"
-      "weights with the right shape, and every tensor of the weights must have a place; the first that does not is named.");
-  app.add_option("--from", options->from, "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT)")
+      "weights with the right shape, and every tensor of the weights must have a place; the first that does not is named. Position\n"
+      "embeddings of another image size are resampled (bicubic, anti-aliased).");
+  app.add_option(
+         "--from", options->from,
+         "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT) or timm (state_dict of a ViT or DeiT; also "
+         "for A-ViT, which has their weights)")
       ->required()
-      ->check(CLI::IsMember({"scenic"}));
+      ->check(CLI::IsMember({"scenic", "timm"}));
   app.add_option("config", options->config, "configuration that fits the weights")->required()->type_name("CONFIG.toml");
-  app.add_option("weights", options->weights, "Flax checkpoint (.msgpack), or its tensors with names joined by / (.safetensors)")
+  app.add_option("weights", options->weights,
+                 "scenic: Flax checkpoint (.msgpack), or its tensors with names joined by / (.safetensors); timm: .safetensors")
       ->required()
       ->type_name("WEIGHTS");
   app.add_option("--output", options->output, "model folder to make")->required()->type_name("MODEL");
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
-  app.footer("Example:\n  adatape import --from scenic configs/images/adatape.toml checkpoint.msgpack --output models/adatape");
+  app.footer(
+      "Examples:\n  adatape import --from scenic configs/images/adatape.toml checkpoint.msgpack --output models/adatape\n"
+      "  adatape import --from timm vit.toml model.safetensors --output models/vit       with name = \"vit_small_patch16_224\" in [model]");
   return [options] { return run(*options); };
 }
 

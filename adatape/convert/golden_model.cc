@@ -3,7 +3,7 @@
 
 #include "adatape/convert/golden_case.h"
 #include "adatape/convert/output_tensors.h"
-#include "adatape/convert/weight_map.h"
+#include "adatape/convert/timm.h"
 #include "adatape/core/check.h"
 #include "adatape/models/adatape.h"
 #include "adatape/models/avit.h"

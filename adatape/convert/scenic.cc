@@ -143,30 +143,4 @@ std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& 
   return pieces;
 }
 
-std::vector<WeightPiece> timm_pieces(const NamedTensors& source, const Model&) {
-  static const std::regex block(R"(blocks\.(\d+)\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias))"),
-      top(R"((norm|fc_norm|head)\.(weight|bias))");
-  static const std::map<std::string, std::string> inside = {
-      {"norm1", "attention_norm"}, {"norm2", "feed_forward_norm"},     {"attn.qkv", "qkv"},
-      {"attn.proj", "output"},     {"mlp.fc1", "feed_forward.expand"}, {"mlp.fc2", "feed_forward.contract"}};
-  static const std::map<std::string, std::string> whole = {{"cls_token", "stem.class_token"},
-                                                           {"pos_embed", "stem.positions"},
-                                                           {"patch_embed.proj.weight", "stem.patch_weight"},
-                                                           {"patch_embed.proj.bias", "stem.bias"}};
-  std::vector<WeightPiece> pieces;
-  for (const auto& [name, tensor] : source) {
-    std::smatch match;
-    if (const auto found = whole.find(name); found != whole.end()) {
-      pieces.push_back({name, found->second});
-    } else if (std::regex_match(name, match, block)) {
-      pieces.push_back({name, "block_" + match[1].str() + "." + inside.at(match[2]) + "." + match[3].str()});
-    } else if (std::regex_match(name, match, top)) {
-      pieces.push_back({name, (match[1] == "head" ? "head.classifier." : "head.norm.") + match[2].str()});
-    } else {
-      throw Error(concat("import: tensor ", name, " is not a name of timm's VisionTransformer"));
-    }
-  }
-  return pieces;
-}
-
 }  // namespace adatape

@@ -25,9 +25,6 @@ struct WeightPiece {
 
 // Weights named as in Scenic (Flax trees joined by "/"): AdaTape, Universal Transformer, ViT. layers: how many steps an untied stack has.
 std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& model);
-// timm's VisionTransformer state_dict.
-std::vector<WeightPiece> timm_pieces(const NamedTensors& source, const Model& model);
-
 // Our parameters from the source's; every parameter must be covered and every shape must fit, else Error naming the tensor.
 NamedTensors to_ours(const std::vector<WeightPiece>& pieces, const NamedTensors& source, const Model& model);
 // Tensors named and shaped like ours (gradients), named and shaped like the source.

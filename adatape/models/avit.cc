@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "adatape/nn/halting.h"
+#include "adatape/nn/step_sums.h"
 
 namespace adatape {
 
@@ -48,38 +49,6 @@ struct Live {
   PackedTokens tokens;
   std::vector<int64_t> rows;  // of the first pack
   torch::Tensor h;            // [live] sum of their probabilities so far
-};
-
-// The sums over blocks of weight x state, of the rows of the first pack that the head pools.
-class PooledSums {
- public:
-  PooledSums(const PackedTokens& start, bool class_token) : place_(static_cast<size_t>(start.layout->total()), -1) {
-    std::vector<int64_t> rows;
-    for (int64_t row = 0; row < start.layout->total(); ++row) {
-      if ((start.layout->kinds()[row] == TokenKind::kClass) != class_token) continue;
-      place_[row] = static_cast<int64_t>(rows.size());
-      rows.push_back(row);
-    }
-    sums_ = {start.values.new_zeros({static_cast<int64_t>(rows.size()), start.values.size(1)}), kept_layout(*start.layout, rows)};
-  }
-
-  void add(const Live& live, const torch::Tensor& weight) {
-    std::vector<int64_t> from, to;
-    for (size_t i = 0; i < live.rows.size(); ++i) {
-      if (place_[live.rows[i]] < 0) continue;
-      from.push_back(static_cast<int64_t>(i));
-      to.push_back(place_[live.rows[i]]);
-    }
-    const torch::Tensor index = index_tensor(from, weight.device());
-    const torch::Tensor states = live.tokens.values.index_select(0, index);
-    sums_.values.index_add_(0, index_tensor(to, weight.device()), states * weight.index_select(0, index).unsqueeze(1));
-  }
-
-  const PackedTokens& tokens() const { return sums_; }
-
- private:
-  std::vector<int64_t> place_;  // of each row of the first pack in the sums; -1: not pooled
-  PackedTokens sums_;
 };
 
 // What analysis sees of each token of the first pack, [total, blocks] or [total].
@@ -127,7 +96,7 @@ ModelOutput AVit::forward(const Batch& batch, const ForwardOptions& options) {
   live.rows.resize(static_cast<size_t>(all->total()));
   std::iota(live.rows.begin(), live.rows.end(), 0);
   live.h = torch::zeros({all->total()}, real);
-  PooledSums sums(live.tokens, config_.head.pooling == "token");
+  StepSums sums(live.tokens, config_.head.pooling == "token");
   torch::Tensor ponder = torch::zeros({all->batch()}, real);
   std::vector<torch::Tensor> patch_weights;  // of each block, summed over the batch's tokens except class tokens
   std::unique_ptr<Record> record;
@@ -140,7 +109,7 @@ ModelOutput AVit::forward(const Batch& batch, const ForwardOptions& options) {
     const torch::Tensor p =
         last ? torch::ones({layout.total()}, real) : gate_probability(live.tokens.values, config_.gate_scale, config_.gate_center);
     const ActStep act = act_step(p, live.h, config_.epsilon, last);
-    sums.add(live, act.weight);
+    sums.add(live.tokens.values, live.rows, act.weight);
     patch_weights.push_back(act.weight.index_select(0, layout.rows_but(TokenKind::kClass)).sum());
     if (options.record) {
       output.block_tokens.push_back(layout.lengths());

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "adatape/nn/halting.h"
+#include "adatape/nn/step_sums.h"
 
 namespace adatape {
 
@@ -44,7 +45,7 @@ namespace {
 // The units (tokens or examples) still running, and the rows of the pack that belong to them.
 struct Running {
   std::vector<int64_t> units, rows;
-  torch::Tensor unit_index, row_index;
+  torch::Tensor unit_index;
   std::shared_ptr<const PackLayout> layout;  // of rows; halted examples are empty
 };
 
@@ -59,9 +60,21 @@ Running running_of(const PackLayout& all, std::vector<int64_t> units, bool per_t
     }
   }
   running.unit_index = index_tensor(running.units, all.device());
-  running.row_index = per_token ? running.unit_index : index_tensor(running.rows, all.device());
   running.layout = kept_layout(all, running.rows);
   return running;
+}
+
+// States of all tokens with those of the running ones (per_token) in their places. What no gradient needs is written in place.
+torch::Tensor put_rows(torch::Tensor states, const Running& running, const torch::Tensor& values) {
+  if (static_cast<int64_t>(running.rows.size()) == states.size(0)) return values;
+  return at::GradMode::is_enabled() ? states.index_copy(0, running.unit_index, values) : states.index_copy_(0, running.unit_index, values);
+}
+
+// The rows of these examples (ascending).
+torch::Tensor rows_of_examples(const torch::Tensor& values, const PackLayout& layout, const std::vector<int64_t>& examples) {
+  auto segments = std::make_shared<Segments>();
+  for (const int64_t b : examples) add_segment(*segments, {0, layout.offsets()[b], layout.lengths()[b]});
+  return examples.empty() ? values.narrow(0, 0, 0) : join_segments({values}, segments);
 }
 
 }  // namespace
@@ -74,8 +87,9 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
   const bool per_token = config_.halting == "per_token";
   const int64_t units = per_token ? all.total() : all.batch();
 
-  torch::Tensor states = start.values;                        // [total, D], a halted token keeps its last state
-  torch::Tensor sum = torch::zeros_like(states);              // [total, D]
+  torch::Tensor active = start.values;  // states of the running tokens
+  torch::Tensor states = start.values;  // per_token: of all tokens; a halted one keeps its last state and stays a key
+  StepSums sums(start, config_.head.pooling == "token");
   torch::Tensor remainders = states.new_zeros({units}), steps = states.new_zeros({units});
   std::vector<torch::Tensor> weights, probabilities;          // of each step, [units]
   std::vector<int64_t> everyone(static_cast<size_t>(units));
@@ -84,7 +98,6 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
   torch::Tensor h = states.new_zeros({units});                // of the running units
 
   for (int64_t step = 0; step < config_.max_steps && !running.units.empty(); ++step) {
-    torch::Tensor active = running.rows.size() == static_cast<size_t>(all.total()) ? states : states.index_select(0, running.row_index);
     torch::Tensor p = torch::sigmoid(halting_->forward(active)).squeeze(1);  // [rows]
     context.count("step " + std::to_string(step) + " / halting", running.layout->lengths(), halting_->flops_per_row());
     if (!per_token) {
@@ -95,7 +108,7 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
 
     if (step_embedding_.defined()) {
       active = active + step_embedding_[step];
-      if (per_token) states = states.index_copy(0, running.row_index, active);
+      if (per_token) states = put_rows(states, running, active);
     }
     const EncoderBlock& block = *blocks_[config_.shared_blocks ? 0 : step];
     // Keys: in per_example mode the running tokens themselves, in per_token mode every token of an example that still has running ones.
@@ -112,18 +125,18 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
       const torch::Tensor keys = key_rows.size() == static_cast<size_t>(all.total()) ? states : states.index_select(0, index_tensor(key_rows, all.device()));
       next = block.forward_queries(active, running.layout, keys, *kept_layout(all, key_rows), context, step, config_.stochastic_depth);
     }
-    states = all_run ? next : states.index_copy(0, running.row_index, next);
+    if (per_token) states = put_rows(states, running, next);
 
     torch::Tensor row_weight = act.weight;
     if (!per_token) {
-      row_weight = states.new_zeros({all.batch()}).index_copy(0, running.unit_index, act.weight)
-                       .index_select(0, all.example_of_token()).index_select(0, running.row_index);
+      row_weight = states.new_zeros({all.batch()})
+                       .index_copy(0, running.unit_index, act.weight)
+                       .index_select(0, running.layout->example_of_token());
     }
-    row_weight = row_weight.unsqueeze(1);
     if (config_.output == "accumulated") {
-      sum = all_run ? sum + row_weight * next : sum.index_add(0, running.row_index, row_weight * next);
+      sums.add(next, running.rows, row_weight);
     } else {
-      sum = sum.index_copy(0, running.row_index, row_weight * next + (1.0 - row_weight) * sum.index_select(0, running.row_index));
+      sums.blend(next, running.rows, row_weight);
     }
 
     if (options.record) {
@@ -136,9 +149,13 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
     remainders = remainders.index_add(0, running.unit_index.index_select(0, halted), act.weight.index_select(0, halted));
     h = (h + p).index_select(0, going);
     const torch::Tensor left = running.unit_index.index_select(0, going).to(torch::kCPU);
-    if (left.numel() < static_cast<int64_t>(running.units.size())) {
-      running = running_of(all, {left.data_ptr<int64_t>(), left.data_ptr<int64_t>() + left.numel()}, per_token);
+    if (left.numel() == static_cast<int64_t>(running.units.size())) {
+      active = next;
+      continue;
     }
+    const std::shared_ptr<const PackLayout> before = running.layout;
+    running = running_of(all, {left.data_ptr<int64_t>(), left.data_ptr<int64_t>() + left.numel()}, per_token);
+    active = per_token ? next.index_select(0, going) : rows_of_examples(next, *before, running.units);
   }
 
   torch::Tensor ponder = steps + remainders;  // [units]
@@ -146,7 +163,7 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
     ponder = mean_per_example({ponder.unsqueeze(1), std::make_shared<const PackLayout>(all.lengths(), std::vector<TokenKind>{}, all.device())}).squeeze(1);
   }
   output.auxiliary_losses.push_back({"ponder", ponder, config_.ponder_weight});
-  output.logits = head_->forward({sum, start.layout}, context);
+  output.logits = head_->forward(sums.tokens(), context);
 
   if (options.record) {
     // [B, steps] for each example, [B, steps, N] for each token (where all sequences are equally long; else packed [total, steps]).

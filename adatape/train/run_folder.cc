@@ -5,6 +5,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/safetensors.h"
 #include "adatape/models/registry.h"
+#include "adatape/models/resample_positions.h"
 #include "adatape/train/load_tensors.h"
 
 namespace adatape {
@@ -38,7 +39,11 @@ LoadedRun load_run(const std::string& folder, const std::vector<std::string>& ov
   run.folder = folder;
   run.config = RunConfig::from_document(document);
   run.model = find_model(run.config.model->name).make_model(*run.config.model, run.config.task->input_spec());
-  load_parameters(*run.model, read_safetensors(weights_path).tensors, weights_path);
+  NamedTensors weights = read_safetensors(weights_path).tensors;
+  for (auto& [name, tensor] : weights) {  // an override may have changed the size of the images
+    if (!overrides.empty() && name.ends_with(".positions")) tensor = fit_positions(tensor, name, *run.model, run.config.task->input_spec());
+  }
+  load_parameters(*run.model, weights, weights_path);
   run.model->to(device);
   if (with_task) run.task = find_task(run.config.task->name).make_task(*run.config.task);
   return run;

@@ -1,4 +1,4 @@
-#include "adatape/convert/weight_map.h"
+#include "adatape/convert/timm.h"
 
 #include "adatape/models/registry.h"
 #include "adatape/models/transformer.h"

@@ -1,0 +1,49 @@
+// `adatape export`: a model folder's weights as other programs read them.
+#include <filesystem>
+#include <iostream>
+#include <memory>
+
+#include "adatape/cli/command.h"
+#include "adatape/convert/timm.h"
+#include "adatape/core/check.h"
+#include "adatape/train/run_folder.h"
+#include "adatape/train/version.h"
+
+namespace adatape::cli {
+namespace {
+
+struct Options {
+  std::string to, model, output;
+};
+
+int run(const Options& options) {
+  ADATAPE_CHECK(!std::filesystem::exists(options.output), options.output,
+                "expected a new file, found something there; choose another --output or remove it");
+  const LoadedRun loaded = load_run(options.model, {}, at::kCPU, /*with_task=*/false);
+  const auto* config = dynamic_cast<const EncoderConfig*>(loaded.config.model.get());
+  ADATAPE_CHECK(config != nullptr && config->name == "vit", "export", "expected a model \"vit\", got \"", loaded.config.model->name,
+                "\"; timm has no other model of ours");
+  const NamedTensors tensors = to_timm(*config, *loaded.model);
+  write_safetensors(options.output, tensors, {{"format", "pt"}, {"adatape_version", kVersion}});
+  std::cout << options.output << ": " << tensors.size() << " tensors; timm.create_model(\"vit_base_patch16_224\", img_size=("
+            << loaded.config.task->input_spec().height << ", " << loaded.config.task->input_spec().width
+            << "), in_chans=" << loaded.config.task->input_spec().channels << ", num_classes=" << loaded.config.task->input_spec().classes
+            << ", patch_size=" << config->stem.patch << ", embed_dim=" << config->width << ", num_heads=" << config->heads << ")\n";
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_export(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.description(
+      "Writes the weights of a model folder as another library names them: the way back of `adatape import`.\n"
+      "timm: the state_dict of VisionTransformer as a safetensors file, of a model \"vit\" on images with exact GELU; the same bits.");
+  app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
+  app.add_option("--to", options->to, "whose names: timm")->required()->check(CLI::IsMember({"timm"}));
+  app.add_option("--output", options->output, "file to make")->required()->type_name("FILE.safetensors");
+  app.footer("Example:\n  adatape export --to timm runs/vit --output vit.safetensors");
+  return [options] { return run(*options); };
+}
+
+}  // namespace adatape::cli
