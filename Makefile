@@ -2,7 +2,7 @@
 BUILD := build/release
 JOBS ?= $(shell nproc)
 
-.PHONY: all help setup build tests parity parity-full fashion test test-python check bench format clean
+.PHONY: all help setup build tests parity parity-full fashion test test-python check bench bench-peers format clean
 .DEFAULT_GOAL := all
 
 all: build ## build the program: build/release/adatape
@@ -43,6 +43,10 @@ check: setup ## tests under AddressSanitizer and UndefinedBehaviorSanitizer, lay
 bench: setup $(BUILD)/build.ninja ## benchmarks, each with its rival in the same run; table and runs/benchmarks.json (10 minutes)
 	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_benchmarks
 	@$(BUILD)/adatape_benchmarks --benchmark_counters_tabular=true --json=runs/benchmarks.json
+
+bench-peers: setup $(BUILD)/build.ninja ## S/16 inference beside PyTorch, torch.compile, OpenVINO, ONNX Runtime (installs 6 GB once; 25 minutes)
+	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_peer
+	@./scripts/bench_peers.sh
 
 format: ## clang-format all sources
 	@git ls-files '*.h' '*.cc' | xargs clang-format -i

@@ -11,22 +11,6 @@
 namespace adatape {
 namespace {
 
-struct Root {
-  ModelConfig& model;
-  void fields(FieldVisitor& visit) { visit.table("model", model, "what learns"); }
-};
-
-std::unique_ptr<ModelConfig> config_of(const ModelPreset& preset, const InputSpec& input) {
-  ConfigDocument document = ConfigDocument::from_text("[model]\nname = \"" + preset.name + "\"\n");
-  expand_preset(document);
-  auto config = find_model(preset.model).make_config();
-  Root root{*config};
-  document.read(root);
-  config->resolve(input);
-  config->validate(input);
-  return config;
-}
-
 InputSpec images_of(int64_t side) {
   InputSpec spec;
   spec.kind = InputSpec::Kind::kImages;
@@ -76,13 +60,14 @@ HaltingSpread published_depth(const ModelPreset& preset) {
 ModelSpeed measure_speed(const ModelPreset& preset, const SpeedOptions& options, const std::function<void(int64_t done)>& pass) {
   const at::NoGradGuard no_grad;
   const InputSpec spec = images_of(options.image_size);
-  const std::unique_ptr<ModelConfig> config = config_of(preset, spec);
+  const std::unique_ptr<ModelConfig> config = preset_config(preset, spec);
   const auto* encoder = dynamic_cast<const EncoderConfig*>(config.get());
   ADATAPE_CHECK(encoder != nullptr, "bench", "expected a model that reads images, got ", preset.name);
   const std::shared_ptr<Model> model = find_model(preset.model).make_model(*config, spec);
   model->initialize(1, 1);
   if (halting_unit(*config) != HaltingUnit::kNone) obey_pixels(*model, *config);
   model->to(options.device);
+  if (options.device.is_cpu()) model->pack_for_inference(torch::kFloat);
   const Batch batch = batch_for(preset, *encoder, options, spec).to(options.device);
 
   ModelSpeed speed;

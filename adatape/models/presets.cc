@@ -1,6 +1,7 @@
 #include "adatape/models/presets.h"
 
 #include "adatape/core/check.h"
+#include "adatape/models/registry.h"
 
 namespace adatape {
 namespace {
@@ -93,6 +94,21 @@ const ModelPreset& require_preset(const std::string& name) {
   const std::string near = nearest_word(name, preset_names());
   throw Error(concat("model: expected the name of a published size, got \"", name, "\"",
                      near.empty() ? "" : "; did you mean \"" + near + "\"?", " (see `adatape list models`)"));
+}
+
+std::unique_ptr<ModelConfig> preset_config(const ModelPreset& preset, const InputSpec& input) {
+  struct Root {
+    ModelConfig& model;
+    void fields(FieldVisitor& visit) { visit.table("model", model, "what learns"); }
+  };
+  ConfigDocument document = ConfigDocument::from_text("[model]\nname = \"" + preset.name + "\"\n");
+  expand_preset(document);
+  auto config = find_model(preset.model).make_config();
+  Root root{*config};
+  document.read(root);
+  config->resolve(input);
+  config->validate(input);
+  return config;
 }
 
 std::string expand_preset(ConfigDocument& document) {

@@ -2,10 +2,11 @@
 // override.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "adatape/core/config.h"
+#include "adatape/models/model.h"
 
 namespace adatape {
 
@@ -29,6 +30,8 @@ const ModelPreset* find_preset(const std::string& name);
 // The name itself where it is a preset's; Error with the nearest known name where it is not.
 const ModelPreset& require_preset(const std::string& name);
 std::vector<std::string> preset_names();
+// The preset's configuration for this input, resolved and validated.
+std::unique_ptr<ModelConfig> preset_config(const ModelPreset& preset, const InputSpec& input);
 
 // Where model.name is a preset's: puts its registry name there and its keys where the document has none of its own. Returns the name that
 // was there, "" where it was no preset's.

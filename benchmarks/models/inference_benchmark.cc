@@ -2,25 +2,17 @@
 // ATen calls (float32): what prepared weights and fused passes buy.
 //   build/release/adatape_benchmarks --benchmark_filter=inference
 #include "adatape/core/memory.h"
-#include "adatape/models/adatape.h"
+#include "adatape/models/presets.h"
 #include "adatape/models/registry.h"
-#include "adatape/models/transformer.h"
 #include "benchmarks/side_by_side.h"
 
 namespace adatape {
 namespace {
 
 std::shared_ptr<Model> small_model(const std::string& name, const InputSpec& spec) {
-  std::unique_ptr<ModelConfig> config = find_model(name).make_config();
-  auto& encoder = dynamic_cast<EncoderConfig&>(*config);
-  encoder.width = 384;
-  encoder.heads = 6;
-  encoder.ffn_width = 1536;
-  if (auto* adatape = dynamic_cast<AdaTapeConfig*>(config.get())) adatape->blocks = 12;
-  if (auto* vit = dynamic_cast<TransformerConfig*>(config.get())) vit->blocks = 12;
-  config->resolve(spec);
-  config->validate(spec);
-  std::shared_ptr<Model> model = find_model(name).make_model(*config, spec);
+  const ModelPreset& preset = require_preset(name + "_small_patch16_224");
+  const std::unique_ptr<ModelConfig> config = preset_config(preset, spec);
+  std::shared_ptr<Model> model = find_model(preset.model).make_model(*config, spec);
   model->initialize(1, 1);
   at::Generator generator = parameter_generator(1, 2);
   for (const NamedParameter& parameter : model->named_parameters()) {

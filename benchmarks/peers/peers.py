@@ -1,0 +1,188 @@
+"""Inference of ViT-S/16 and AdaTape-S/16 on the CPU beside timm in PyTorch (eager, torch.compile), OpenVINO and ONNX Runtime.
+
+The same threads for all, each in turn within one run, medians. ViT runs on the same weights everywhere and its logits are compared first;
+AdaTape's rival is a ViT with as many register tokens as AdaTape reads tape tokens on average, rounded up. Rows are added to the benchmarks' file.
+"""
+
+import argparse
+import copy
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy
+import timm
+import torch
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+warnings.filterwarnings("ignore")
+GOALS = {"pytorch": 1.3, "compile": 1.1, "openvino": 1.0, "onnxruntime": 1.0}
+
+
+class Ours:
+    """adatape_peer: answers a line with milliseconds."""
+
+    def __init__(self, program, model, precision, folder, weights):
+        arguments = [program, model, precision, f"{folder}/images.safetensors", f"{folder}/ours.safetensors"]
+        self.process = subprocess.Popen(
+            arguments + ([weights] if weights else []), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("bench-peers: adatape_peer ended without an answer")
+        self.about = json.loads(line)
+        self.logits = load_file(f"{folder}/ours.safetensors")["logits"]
+
+    def run(self):
+        self.process.stdin.write("run\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(call):
+    def run():
+        start = time.perf_counter()
+        call()
+        return 1e3 * (time.perf_counter() - start)
+
+    return run
+
+
+def rivals(model, images, precision, threads, folder):
+    """name -> (call that computes, its logits as float32)."""
+    made = {}
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    typed, given = copy.deepcopy(model).to(dtype), images.to(dtype)
+    made["pytorch"] = lambda: typed(given)
+    torch._dynamo.reset()
+    compiled = torch.compile(typed)
+    made["compile"] = lambda: compiled(given)
+    onnx = f"{folder}/model.onnx"
+    torch.onnx.export(model, (images,), onnx, dynamo=False, opset_version=17, input_names=["x"], output_names=["y"])
+    array = images.numpy()
+    import openvino
+
+    core = openvino.Core()
+    network = core.compile_model(
+        core.read_model(onnx),
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        },
+    )
+    request = network.create_infer_request()
+    made["openvino"] = lambda: request.infer([array])[0]
+    if precision == "float32":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        made["onnxruntime"] = lambda: session.run(None, {"x": array})[0]
+    return made
+
+
+def as_array(result):
+    return result.float().numpy() if isinstance(result, torch.Tensor) else numpy.asarray(result, dtype=numpy.float32)
+
+
+def difference(a, b):
+    return float(numpy.linalg.norm(a - b) / numpy.linalg.norm(b))
+
+
+def measure(options, name, batch, precision, rows):
+    short = "bf16" if precision == "bfloat16" else "fp32"
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        images = torch.rand(batch, 3, 224, 224) * 2 - 1
+        save_file({"images": images}, f"{folder}/images.safetensors")
+        weights, registers, ours = None, 0, None
+        if name == "adatape":
+            ours = Ours(options.program, "adatape_small_patch16_224", precision, folder, None)
+            registers = math.ceil(ours.about["tape_tokens"])
+        model = timm.create_model("vit_small_patch16_224", pretrained=False, reg_tokens=registers).eval()
+        torch.nn.init.normal_(model.head.weight, std=0.05)
+        if name == "vit":
+            weights = f"{folder}/weights.safetensors"
+            save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
+            ours = Ours(options.program, "vit_small_patch16_224", precision, folder, weights)
+        with torch.inference_mode():
+            reference = as_array(model(images))
+            others = rivals(model, images, precision, options.threads, folder)
+            bound = 0.03 if precision == "bfloat16" else 1e-4
+            if name == "vit" and not difference(ours.logits, reference) <= bound:
+                sys.exit(f"bench-peers: our logits differ from timm's by {difference(ours.logits, reference):.2e}, expected at most {bound}")
+            for rival, call in others.items():
+                apart = difference(as_array(call()), reference)
+                if not apart <= bound:
+                    sys.exit(f"bench-peers: logits of {rival} differ from timm's by {apart:.2e}, expected at most {bound}")
+            runs = {"ours": ours.run, **{rival: timed(call) for rival, call in others.items()}}
+            times = {key: [] for key in runs}
+            for key in runs:
+                runs[key]()
+            for _ in range({1: 15, 8: 7}.get(batch, 3)):
+                for key, run in runs.items():
+                    times[key].append(run())
+        ours.close()
+    medians = {key: statistics.median(values) for key, values in times.items()}
+    for rival in others:
+        row = {
+            "name": f"{name}_s16_b{batch}_{short}_{rival}",
+            "ours_ms": medians["ours"],
+            "rival": rival,
+            "rival_ms": medians[rival],
+            "ratio": medians[rival] / medians["ours"],
+            "goal": GOALS[rival],
+            "images_per_second": 1e3 * batch / medians["ours"],
+            "register_tokens": registers,
+        }
+        rows.append(row)
+        print(
+            f"{row['name']:36s} {row['ours_ms']:10.2f} {rival:12s} {row['rival_ms']:10.2f} {row['ratio']:7.2f} {row['goal']:6.2f}"
+            f"{'  short' if row['ratio'] < row['goal'] else ''}",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--program", default="build/release/adatape_peer")
+    parser.add_argument("--output", default="runs/benchmarks.json")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--model", nargs="+", default=["vit", "adatape"])
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    print(f"{'':36s} {'ours, ms':>10s} {'rival':12s} {'rival, ms':>10s} {'ratio':>7s} {'goal':>6s}   {options.threads} threads", flush=True)
+    rows = []
+    for name in options.model:
+        for precision in options.precision:
+            for batch in options.batch:
+                measure(options, name, batch, precision, rows)
+    kept = []
+    if os.path.exists(options.output):
+        with open(options.output) as file:
+            kept = [row for row in json.load(file) if row["name"] not in {new["name"] for new in rows}]
+    os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
+    with open(options.output + ".new", "w") as file:
+        json.dump(kept + rows, file, indent=2)
+    os.replace(options.output + ".new", options.output)
+
+
+if __name__ == "__main__":
+    main()
