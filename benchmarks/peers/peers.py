@@ -135,6 +135,7 @@ def measure(options, name, batch, precision, rows):
                 runs[key]()
             for _ in range({1: 15, 8: 7}.get(batch, 3)):
                 for key, run in runs.items():
+                    time.sleep(0.1)  # threads of the one before may still be spinning
                     times[key].append(run())
         ours.close()
     medians = {key: statistics.median(values) for key, values in times.items()}
