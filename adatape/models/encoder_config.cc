@@ -5,7 +5,7 @@
 namespace adatape {
 
 void EncoderConfig::fields(FieldVisitor& visit) {
-  visit.text("name", name, "which model: see `adatape list models`");
+  visit.text("name", name, "which model, or which published size of one: see `adatape list models`");
   stem.fields(visit);
   visit.integer("width", width, {1, 65536}, "width D of all tokens");
   visit.integer("heads", heads, {1, 4096}, "attention heads; must divide width");

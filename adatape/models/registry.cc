@@ -5,6 +5,7 @@
 #include "adatape/models/adatape.h"
 #include "adatape/models/avit.h"
 #include "adatape/models/pondernet_steps.h"
+#include "adatape/models/presets.h"
 #include "adatape/models/transformer.h"
 #include "adatape/models/universal_transformer.h"
 
@@ -67,6 +68,7 @@ const ModelEntry& find_model(const std::string& name) {
     if (model.name == name) return model;
     names.push_back(model.name);
   }
+  for (const std::string& preset : preset_names()) names.push_back(preset);
   const std::string near = nearest_word(name, names);
   throw Error(concat("config: model.name: expected a known model, got \"", name, "\"",
                      near.empty() ? "" : "; did you mean \"" + near + "\"?", " (see `adatape list models`)"));

@@ -50,6 +50,10 @@ void TapeBank::initialize(at::Generator& generator) {
   if (project) xavier_uniform(*project, generator);
 }
 
+void TapeBank::pack(torch::Dtype) {
+  if (project) project->pack_for_inference(torch::kFloat);
+}
+
 BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) const {
   if (rows.defined()) return {rows, nullptr};
   const std::string part = "bank " + config.name;

@@ -40,6 +40,9 @@ struct TapeBank : Module {
   torch::Tensor bias;               // [D]; input
   torch::Tensor positions;          // [M, D]; undefined: none
   std::shared_ptr<Linear> project;  // [D, D]; input, images
+
+ protected:
+  void pack(torch::Dtype products) override;  // float32 always: rounded rows would be other selections
 };
 
 }  // namespace adatape

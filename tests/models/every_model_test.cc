@@ -54,6 +54,24 @@ void expect_same(const ModelOutput& output, int64_t place, const ModelOutput& al
   }
 }
 
+TEST_P(EveryModel, PackedForInferenceItAnswersTheSame) {
+  const auto model = GetParam().make();
+  const Batch batch = GetParam().batch(1);
+  torch::NoGradGuard no_grad;
+  const ModelOutput before = forward(*model, batch);
+  model->pack_for_inference(torch::kFloat);
+  const int64_t flops = matrix_product_flops();
+  const ModelOutput after = forward(*model, batch);
+  EXPECT_LE(largest_difference(before.logits, after.logits), 1e-5 * std::max(1.0, before.logits.abs().max().item<double>()));
+  EXPECT_EQ(before.block_tokens, after.block_tokens);
+  ASSERT_EQ(before.work.size(), after.work.size());
+  for (size_t i = 0; i < before.work.size(); ++i) EXPECT_EQ(before.work[i].part, after.work[i].part);
+  EXPECT_GT(matrix_product_flops(), flops);
+  if (!ops::has_bfloat16_products()) return;
+  model->pack_for_inference(torch::kBFloat16);
+  EXPECT_TRUE(forward(*model, batch).logits.isfinite().all().item<bool>());
+}
+
 TEST_P(EveryModel, AnExampleIsTheSameAloneInAnyBatchAndOrder) {
   torch::NoGradGuard no_grad;
   const auto model = GetParam().make();
