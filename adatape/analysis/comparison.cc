@@ -25,6 +25,7 @@ void measure(Comparison& comparison, at::Device device, int64_t examples, int64_
     try {
       const LoadedRun run = load_run(comparison.models[i].first().folder, {}, device);
       measurement.covariate_name = run.task->covariate_name();
+      measurement.element_covariate_name = run.task->element_covariate_name();
       measurement.symbol_names = run.task->symbol_names();
       measurement.class_names = run.task->class_names();
       measurement.usage = measure_tape_usage(run, device, examples, shown, [&] {

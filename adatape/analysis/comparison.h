@@ -18,7 +18,7 @@ namespace adatape {
 struct ModelMeasurement {
   TapeUsage usage;
   std::string problem;  // why nothing was measured (the model or its data could not be read); "" when all went well
-  std::string covariate_name;
+  std::string covariate_name, element_covariate_name;
   std::vector<std::string> symbol_names, class_names;
 };
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <map>
 
@@ -83,6 +84,66 @@ Figure curves(const Comparison& comparison, const ModelIndices& models, CurveAxi
       }
     }
   }
+  return figure;
+}
+
+// A number of each example or element, and what it is drawn against.
+struct Measured {
+  const std::vector<double>& values;
+  const std::vector<double>& covariates;
+  std::string covariate_name, unit;
+};
+
+// A line a model: means and standard deviations of `what` for each value of the covariate; models without values have none.
+Figure means_by_covariate(const Comparison& comparison, const ModelIndices& models, const std::string& what,
+                          const std::function<Measured(const ModelMeasurement&)>& measured_of) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", what, 340)}};
+  for (const size_t index : models) {
+    const ModelMeasurement& measurement = comparison.measurements[index];
+    const Measured measured = measured_of(measurement);
+    if (measured.values.empty()) continue;
+    struct Moments {
+      double count = 0, sum = 0, squares = 0;
+    };
+    std::map<double, Moments> groups;
+    for (size_t i = 0; i < measured.values.size(); ++i) {
+      Moments& group = groups[measured.covariates[i]];
+      ++group.count;
+      group.sum += measured.values[i];
+      group.squares += measured.values[i] * measured.values[i];
+    }
+    const bool classes = measured.covariate_name == "class";
+    ordered_json x = ordered_json::array(), y = ordered_json::array(), deviations = ordered_json::array(), text = ordered_json::array();
+    for (const auto& [covariate, group] : groups) {
+      const double mean = group.sum / group.count;
+      const auto class_index = static_cast<size_t>(std::max(0.0, covariate));
+      if (classes && class_index < measurement.class_names.size()) {
+        x.push_back(escape_html(measurement.class_names[class_index]));
+      } else {
+        x.push_back(short_number(covariate));
+      }
+      y.push_back(short_number(mean));
+      deviations.push_back(short_number(std::sqrt(std::max(0.0, group.squares / group.count - mean * mean))));
+      text.push_back(concat(group.count, " ", measured.unit, group.count == 1 ? "" : "s"));
+    }
+    ordered_json trace = {
+        {"type", "scatter"},
+        {"mode", classes ? "markers" : "lines+markers"},
+        {"x", x},
+        {"y", y},
+        {"text", text},
+        {"name", shown_name(comparison, index)},
+        {"error_y", {{"type", "data"}, {"array", deviations}, {"thickness", 1}, {"width", 3}, {"color", model_colour(index)}}},
+        {"line", {{"color", model_colour(index)}, {"width", 2}}},
+        {"marker", {{"color", model_colour(index)}, {"size", 7}}},
+        {"hovertemplate", "%{y:.2f} " + what + ", " + escape_html(measured.covariate_name) + " %{x}, %{text}<extra>" +
+                              shown_name(comparison, index) + "</extra>"}};
+    if (figure["data"].size() >= kVisibleAtOnce) trace["visible"] = "legendonly";
+    figure["data"].push_back(std::move(trace));
+    figure["layout"]["xaxis"]["title"]["text"] = escape_html(measured.covariate_name);
+  }
+  figure["layout"]["yaxis"]["rangemode"] = "tozero";
+  figure["layout"]["showlegend"] = true;
   return figure;
 }
 
@@ -187,54 +248,18 @@ Figure tape_histogram(const Comparison& comparison, const ModelIndices& models) 
 }
 
 Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& models) {
-  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "tape tokens", 340)}};
-  for (const size_t index : models) {
-    const ModelMeasurement& measurement = comparison.measurements[index];
+  return means_by_covariate(comparison, models, "tape tokens", [](const ModelMeasurement& measurement) {
+    return Measured{measurement.usage.lengths, measurement.usage.covariates, measurement.covariate_name, "example"};
+  });
+}
+
+Figure ponder_by_covariate(const Comparison& comparison, const ModelIndices& models) {
+  return means_by_covariate(comparison, models, "steps", [](const ModelMeasurement& measurement) {
     const TapeUsage& usage = measurement.usage;
-    if (usage.lengths.empty()) continue;
-    struct Moments {
-      double count = 0, sum = 0, squares = 0;
-    };
-    std::map<double, Moments> groups;
-    for (size_t i = 0; i < usage.lengths.size(); ++i) {
-      Moments& group = groups[usage.covariates[i]];
-      ++group.count;
-      group.sum += usage.lengths[i];
-      group.squares += usage.lengths[i] * usage.lengths[i];
-    }
-    const bool classes = measurement.covariate_name == "class";
-    ordered_json x = ordered_json::array(), y = ordered_json::array(), deviations = ordered_json::array(), text = ordered_json::array();
-    for (const auto& [covariate, group] : groups) {
-      const double mean = group.sum / group.count;
-      const auto class_index = static_cast<size_t>(std::max(0.0, covariate));
-      if (classes && class_index < measurement.class_names.size()) {
-        x.push_back(escape_html(measurement.class_names[class_index]));
-      } else {
-        x.push_back(short_number(covariate));
-      }
-      y.push_back(short_number(mean));
-      deviations.push_back(short_number(std::sqrt(std::max(0.0, group.squares / group.count - mean * mean))));
-      text.push_back(concat(group.count, group.count == 1 ? " example" : " examples"));
-    }
-    ordered_json trace = {
-        {"type", "scatter"},
-        {"mode", classes ? "markers" : "lines+markers"},
-        {"x", x},
-        {"y", y},
-        {"text", text},
-        {"name", shown_name(comparison, index)},
-        {"error_y", {{"type", "data"}, {"array", deviations}, {"thickness", 1}, {"width", 3}, {"color", model_colour(index)}}},
-        {"line", {{"color", model_colour(index)}, {"width", 2}}},
-        {"marker", {{"color", model_colour(index)}, {"size", 7}}},
-        {"hovertemplate", "%{y:.2f} tape tokens, " + escape_html(measurement.covariate_name) + " %{x}, %{text}<extra>" +
-                              shown_name(comparison, index) + "</extra>"}};
-    if (figure["data"].size() >= kVisibleAtOnce) trace["visible"] = "legendonly";
-    figure["data"].push_back(std::move(trace));
-    figure["layout"]["xaxis"]["title"]["text"] = escape_html(measurement.covariate_name);
-  }
-  figure["layout"]["yaxis"]["rangemode"] = "tozero";
-  figure["layout"]["showlegend"] = true;
-  return figure;
+    return Measured{usage.ponder_steps, usage.ponder_covariates,
+                    usage.ponder_by_element ? measurement.element_covariate_name : measurement.covariate_name,
+                    usage.ponder_by_element ? "element" : "example"};
+  });
 }
 
 Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelIndices& models) {

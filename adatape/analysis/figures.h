@@ -32,6 +32,9 @@ Figure loss_curves(const Comparison& comparison, const ModelIndices& models);
 Figure tape_histogram(const Comparison& comparison, const ModelIndices& models);
 Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& models);
 
+// Steps of models that halt against how hard the task says an example, or an element of a sequence, is: means and standard deviations.
+Figure ponder_by_covariate(const Comparison& comparison, const ModelIndices& models);
+
 // Test accuracy against the task's covariate, as each model's first seed wrote it down; runs of older versions have none.
 Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelIndices& models);
 

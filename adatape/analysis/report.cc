@@ -97,6 +97,17 @@ void add_tapes(Page& page, const Comparison& comparison, const ModelIndices& mod
   page.html("</div>\n");
 }
 
+void add_pondering(Page& page, const Comparison& comparison, const ModelIndices& models, const ModelIndices& answering) {
+  page.html("<h2>How long is pondered</h2>\n<p class=\"soft\">Measured on the first " +
+            grouped_digits(comparison.measurements[models.front()].usage.examples) +
+            " test examples with the model of each label's first seed.</p>\n<div class=\"grid\">\n");
+  page.figure(ponder_by_covariate(comparison, models),
+              "Steps against how hard an example is, or an element of a sequence where the task tells them apart. Bars: one standard "
+              "deviation.");
+  page.figure(accuracy_by_covariate_figure(comparison, answering), "Test accuracy against what the example is, all test examples.");
+  page.html("</div>\n");
+}
+
 void add_problems(Page& page, const Comparison& comparison) {
   for (size_t i = 0; i < comparison.models.size(); ++i) {
     const std::string& problem = comparison.measurements[i].problem;
@@ -133,9 +144,10 @@ std::string report_html(const Comparison& comparison) {
   const ModelIndices all = models_where(comparison, [](const ComparedModel&) { return true; });
   const ModelIndices results = models_where(comparison, [](const ComparedModel& model) { return model.role != Role::kControl; });
   const ModelIndices controls = models_where(comparison, [](const ComparedModel& model) { return model.role == Role::kControl; });
-  ModelIndices readers;
+  ModelIndices readers, ponderers;
   for (const size_t index : all) {
     if (comparison.measurements[index].usage.has_readers) readers.push_back(index);
+    if (!comparison.measurements[index].usage.ponder_steps.empty()) ponderers.push_back(index);
   }
 
   Page page("adatape: " + counted(comparison.models.size(), "model") + " compared");
@@ -167,6 +179,7 @@ std::string report_html(const Comparison& comparison) {
     add_tapes(page, comparison, readers);
     add_readings(page, comparison, readers);
   }
+  if (!ponderers.empty()) add_pondering(page, comparison, ponderers, all);
   add_draws(page, comparison);
   add_run_details(page, comparison);
   page.html(concat("<p class=\"soft\">Made by <code>", escape_html(comparison.command), "</code>, adatape ", escape_html(kVersion),

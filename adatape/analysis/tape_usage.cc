@@ -83,6 +83,31 @@ ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_
   return example;
 }
 
+// Steps as models record them: of each example [B], of each token [B, N], or packed [tokens].
+void add_pondering(TapeUsage& usage, const at::Tensor& recorded, const Batch& host, const Task& task) {
+  const std::vector<double> steps = numbers_of(recorded);
+  if (const at::Tensor by_element = task.element_covariate(host); by_element.defined() && by_element.numel() == recorded.numel()) {
+    usage.ponder_by_element = true;
+    const std::vector<double> covariates = numbers_of(by_element);
+    usage.ponder_steps.insert(usage.ponder_steps.end(), steps.begin(), steps.end());
+    usage.ponder_covariates.insert(usage.ponder_covariates.end(), covariates.begin(), covariates.end());
+    return;
+  }
+  const std::vector<double> covariates = numbers_of(task.example_covariate(host));
+  const int64_t size = host.size(), count = recorded.numel();
+  // Sequences may have tokens beside their elements, equally many each.
+  const bool ragged = !host.offsets.empty() && count > size && recorded.dim() == 1;
+  const int64_t beside = ragged ? (count - host.offsets.back()) / size : 0;
+  size_t at = 0;
+  for (int64_t b = 0; b < size; ++b) {
+    const int64_t tokens = ragged ? host.offsets[static_cast<size_t>(b) + 1] - host.offsets[static_cast<size_t>(b)] + beside : count / size;
+    double sum = 0;
+    for (int64_t i = 0; i < tokens; ++i) sum += steps.at(at++);
+    usage.ponder_steps.push_back(tokens > 0 ? sum / static_cast<double>(tokens) : 0);
+    usage.ponder_covariates.push_back(covariates[static_cast<size_t>(b)]);
+  }
+}
+
 }  // namespace
 
 TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,
@@ -91,7 +116,8 @@ TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t ex
   const auto* config = dynamic_cast<const AdaTapeConfig*>(run.config.model.get());
   TapeUsage usage;
   usage.has_readers = config != nullptr && !config->readers.empty();
-  usage.examples = std::min(usage.has_readers ? examples : std::min(examples, kCostExamples), run.task->held_out_size(Split::kTest));
+  const int64_t held_out = run.task->held_out_size(Split::kTest);
+  usage.examples = std::min(usage.has_readers ? examples : std::min(examples, kCostExamples), held_out);
   const InputSpec spec = run.task->input_spec();
   const int64_t batch_size = std::min<int64_t>(run.config.evaluation.batch_size, 500);
   CostBreakdown cost;
@@ -102,6 +128,10 @@ TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t ex
     const Batch batch = host.to(device);
     const ModelOutput output = run.model->forward(batch, {.record = true});
     cost.add(output, batch.size());
+    if (const auto steps = output.intermediates.find("steps"); steps != output.intermediates.end()) {
+      usage.examples = std::min(examples, held_out);
+      add_pondering(usage, steps->second, host, *run.task);
+    }
     if (!usage.has_readers) continue;
     at::Tensor lengths = output.readings.front().lengths;
     for (size_t r = 1; r < output.readings.size(); ++r) lengths = lengths + output.readings[r].lengths;

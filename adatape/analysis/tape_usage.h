@@ -1,4 +1,4 @@
-// What a model does on held-out examples: how long their tapes are, what is read in which order, what it costs.
+// What a model does on held-out examples: how long their tapes are, what is read in which order, how long it ponders, what it costs.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -45,12 +45,17 @@ struct TapeUsage {
   bool has_readers = false;
   std::vector<double> lengths;     // tape tokens of each example, all readers; empty without readers
   std::vector<double> covariates;  // Task::example_covariate of each example
+  // Models that halt: steps taken, of each element of a sequence where the task says how hard each is (ponder_by_element), else of each
+  // example (its mean over tokens); and that difficulty, Task::element_covariate or example_covariate. Empty for others.
+  std::vector<double> ponder_steps, ponder_covariates;
+  bool ponder_by_element = false;
   std::vector<ShownExample> shown;
   std::vector<PartCost> cost;
 };
 
 // Runs the model on the first `examples` test examples. Kept for showing: the first `shown` ones, and the first that the model gets wrong
-// if there is one among the rest (only for models with readers). Models without readers take at most kCostExamples, for the cost alone.
+// if there is one among the rest (only for models with readers). Models that neither read nor halt take at most kCostExamples, for the cost
+// alone.
 // progress is called between batches and may throw.
 inline constexpr int64_t kCostExamples = 500;
 TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,

@@ -7,6 +7,7 @@
 #include "adatape/models/encoder_config.h"
 #include "adatape/nn/halting.h"
 #include "adatape/nn/pack_layout.h"
+#include "adatape/nn/row_compaction.h"
 #include "adatape/nn/stem.h"
 
 namespace adatape {
@@ -76,6 +77,19 @@ std::vector<int64_t> chosen(const std::vector<int64_t>& values, const std::vecto
   return result;
 }
 
+// Rows of all parts together, row i to place places[i].
+RecurrentState in_place_order(const std::vector<RecurrentState>& parts, const std::vector<int64_t>& places, torch::Device device) {
+  std::vector<int64_t> source(places.size());
+  for (size_t i = 0; i < places.size(); ++i) source[static_cast<size_t>(places[i])] = static_cast<int64_t>(i);
+  std::vector<torch::Tensor> hidden, cell;
+  for (const RecurrentState& part : parts) {
+    hidden.push_back(part.hidden);
+    if (part.cell.defined()) cell.push_back(part.cell);
+  }
+  const RecurrentState all = {torch::cat(hidden), cell.empty() ? torch::Tensor() : torch::cat(cell)};
+  return all.select(index_tensor(source, device));
+}
+
 }  // namespace
 
 // projected [elements, gates x S] and their states before this place -> their states behind it.
@@ -91,47 +105,41 @@ RecurrentState ActRnn::ponder(const torch::Tensor& projected, RecurrentState sta
     }
     return state;
   }
-  RecurrentState mean;
-  torch::Tensor input = projected, index, h = projected.new_zeros({projected.size(0)});
+  RecurrentState mean;               // of those running, so far
+  std::vector<RecurrentState> done;  // means of those that halted, in the order of `halted`
+  std::vector<int64_t> halted;
+  torch::Tensor input = projected, h = projected.new_zeros({projected.size(0)}).detach();
   for (int64_t n = 0; !running.empty(); ++n) {
     state = cell_->forward(n == 0 ? projected + flag : input, state);
     const torch::Tensor p = torch::sigmoid(halting_->forward(state.hidden)).squeeze(1);
     const ActStep act = act_step(p, h, config_.epsilon, n + 1 == config_.max_steps);
-    const RecurrentState part = state.weighted(act.weight.unsqueeze(1));
-    mean = n == 0            ? part
-           : index.defined() ? mean.plus_at(index, part)
-                             : RecurrentState{mean.hidden + part.hidden, mean.cell.defined() ? mean.cell + part.cell : mean.cell};
+    const torch::Tensor weight = act.weight.unsqueeze(1);
+    mean = n == 0 ? state.weighted(weight) : mean.plus_weighted(weight, state);
+    h = h + p;
     pondering.count(n, running);
-
-    const torch::Tensor halts = act.halts.to(torch::kCPU).contiguous();
-    std::vector<int64_t> halted, going;
-    for (size_t i = 0; i < running.size(); ++i) {
-      (halts.const_data_ptr<bool>()[i] ? halted : going).push_back(static_cast<int64_t>(i));
-    }
-    if (!halted.empty()) {
-      const torch::Tensor whose = index_tensor(chosen(pondering.examples, chosen(running, halted)), device);
-      const torch::Tensor rest = going.empty() ? act.weight : act.weight.index_select(0, index_tensor(halted, device));
-      pondering.remainders = pondering.remainders.index_add(0, whose, rest);
-      if (pondering.record) {
-        pondering.element_remainders.index_copy_(0, index_tensor(chosen(pondering.rows, chosen(running, halted)), device), rest.detach());
-      }
-    }
     if (pondering.record) {
       const torch::Tensor rows = index_tensor(chosen(pondering.rows, running), device);
       pondering.weights.select(1, n).index_copy_(0, rows, act.weight.detach());
       pondering.probabilities.select(1, n).index_copy_(0, rows, p.detach());
     }
-    h = h + p;
-    if (halted.empty()) continue;
-    running = chosen(running, going);
+    const RowCompaction compaction(act.halts);
+    if (compaction.leave.empty()) continue;
+    const torch::Tensor leave = index_tensor(compaction.leave, device), rest = act.weight.index_select(0, leave);
+    const std::vector<int64_t> places = chosen(running, compaction.leave);
+    pondering.remainders = pondering.remainders.index_add(0, index_tensor(chosen(pondering.examples, places), device), rest);
+    if (pondering.record) {
+      pondering.element_remainders.index_copy_(0, index_tensor(chosen(pondering.rows, places), device), rest.detach());
+    }
+    halted.insert(halted.end(), places.begin(), places.end());
+    done.push_back(compaction.stay.empty() ? mean : mean.select(leave));
+    running = chosen(running, compaction.stay);
     if (running.empty()) break;
-    const torch::Tensor stay = index_tensor(going, device);
-    index = index_tensor(running, device);
-    input = input.index_select(0, stay);
-    state = state.select(stay);
-    h = h.index_select(0, stay);
+    input = keep_rows(input, compaction.stay);
+    state = state.keep(compaction.stay);
+    mean = mean.keep(compaction.stay);
+    h = keep_rows(h, compaction.stay);
   }
-  return mean;
+  return in_place_order(done, halted, device);
 }
 
 ModelOutput ActRnn::forward(const Batch& batch, const ForwardOptions& options) {

@@ -5,6 +5,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
 #include "adatape/nn/halting.h"
+#include "adatape/nn/row_compaction.h"
 
 namespace adatape {
 
@@ -52,15 +53,6 @@ auto in_name_of(const std::vector<int64_t>& examples, const ForwardContext& all,
     all.work->push_back({item.part, std::move(rows), item.flops_per_row});
   }
   return result;
-}
-
-std::vector<int64_t> places_where(const torch::Tensor& flags) {
-  const torch::Tensor host = flags.to(torch::kCPU).contiguous();
-  std::vector<int64_t> places;
-  for (int64_t i = 0; i < host.numel(); ++i) {
-    if (host.const_data_ptr<bool>()[i]) places.push_back(i);
-  }
-  return places;
 }
 
 std::vector<int64_t> chosen(const std::vector<int64_t>& values, const std::vector<int64_t>& places) {
@@ -127,9 +119,10 @@ ModelOutput PonderNet::forward(const Batch& batch, const ForwardOptions& options
     if (options.training) output.step_logits.push_back(spread(y));
     if (options.training && threshold >= 1) continue;  // all run to the end
 
-    const std::vector<int64_t> halted = places_where(step.halts);
+    const RowCompaction compaction(step.halts);
+    const std::vector<int64_t>& halted = compaction.leave;
     if (halted.empty()) continue;
-    const bool all_halt = halted.size() == running.size();
+    const bool all_halt = compaction.stay.empty();
     if (!options.training) {
       const std::vector<int64_t> whom = chosen(running, halted);
       const PonderState theirs = all_halt ? state : select(state, halted);
@@ -138,10 +131,9 @@ ModelOutput PonderNet::forward(const Batch& batch, const ForwardOptions& options
       logits = logits.index_copy(0, index_tensor(whom, y.device()), y);
     }
     if (all_halt) break;
-    const std::vector<int64_t> going = places_where(step.halts.logical_not());
-    state = select(state, going);
-    left = left.index_select(0, index_tensor(going, left.device()));
-    running = chosen(running, going);
+    keep(state, compaction.stay);
+    left = keep_rows(left, compaction.stay);
+    running = chosen(running, compaction.stay);
   }
   if (!options.training && !logits.defined()) logits = answer(state, context);  // a batch without examples
 

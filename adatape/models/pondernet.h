@@ -53,7 +53,9 @@ class PonderNet : public Model {
   virtual void advance(PonderState& state, const ForwardContext& context, int64_t step) const = 0;
   virtual torch::Tensor halting(const PonderState& state, const ForwardContext& context) const = 0;  // lambda [rows]
   virtual torch::Tensor answer(const PonderState& state, const ForwardContext& context) const = 0;   // [rows, classes]
+  // What answer() needs of these rows, and the state of those that stay (RowCompaction::stay).
   virtual PonderState select(const PonderState& state, const std::vector<int64_t>& rows) const = 0;
+  virtual void keep(PonderState& state, const std::vector<int64_t>& stay) const = 0;
 
   PonderNetConfig config_;
 };

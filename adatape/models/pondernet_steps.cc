@@ -1,6 +1,7 @@
 #include "adatape/models/pondernet_steps.h"
 
 #include "adatape/core/check.h"
+#include "adatape/nn/row_compaction.h"
 
 namespace adatape {
 namespace {
@@ -76,12 +77,16 @@ torch::Tensor RecurrentPonderNet::answer(const PonderState& state, const Forward
 }
 
 PonderState RecurrentPonderNet::select(const PonderState& state, const std::vector<int64_t>& rows) const {
-  const torch::Tensor index = index_tensor(rows, state.projected.device());
-  PonderState kept;
-  kept.lengths = ones(static_cast<int64_t>(rows.size()));
-  kept.projected = state.projected.index_select(0, index);
-  kept.recurrent = state.recurrent.select(index);
-  return kept;
+  PonderState chosen;
+  chosen.lengths = ones(static_cast<int64_t>(rows.size()));
+  chosen.recurrent.hidden = state.recurrent.hidden.index_select(0, index_tensor(rows, state.projected.device()));
+  return chosen;
+}
+
+void RecurrentPonderNet::keep(PonderState& state, const std::vector<int64_t>& stay) const {
+  state.lengths = ones(static_cast<int64_t>(stay.size()));
+  state.projected = keep_rows(state.projected, stay);
+  state.recurrent = state.recurrent.keep(stay);
 }
 
 TransformerPonderNet::TransformerPonderNet(const PonderNetConfig& config, const InputSpec& input) : PonderNet(config) {
@@ -140,6 +145,8 @@ PonderState TransformerPonderNet::select(const PonderState& state, const std::ve
                  std::make_shared<const PackLayout>(std::move(lengths), std::move(kinds), layout.device())};
   return kept;
 }
+
+void TransformerPonderNet::keep(PonderState& state, const std::vector<int64_t>& stay) const { state = select(state, stay); }
 
 std::shared_ptr<PonderNet> make_pondernet(const PonderNetConfig& config, const InputSpec& input) {
   if (config.step == "transformer") return std::make_shared<TransformerPonderNet>(config, input);

@@ -17,6 +17,7 @@ class RecurrentPonderNet : public PonderNet {
   torch::Tensor halting(const PonderState& state, const ForwardContext& context) const override;
   torch::Tensor answer(const PonderState& state, const ForwardContext& context) const override;
   PonderState select(const PonderState& state, const std::vector<int64_t>& rows) const override;
+  void keep(PonderState& state, const std::vector<int64_t>& stay) const override;
 
  private:
   InputSpec input_;
@@ -38,6 +39,7 @@ class TransformerPonderNet : public PonderNet {
   torch::Tensor halting(const PonderState& state, const ForwardContext& context) const override;
   torch::Tensor answer(const PonderState& state, const ForwardContext& context) const override;
   PonderState select(const PonderState& state, const std::vector<int64_t>& rows) const override;
+  void keep(PonderState& state, const std::vector<int64_t>& stay) const override;
 
  private:
   std::shared_ptr<Stem> stem_;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "adatape/core/check.h"
+#include "adatape/nn/row_compaction.h"
 
 namespace adatape {
 namespace {
@@ -19,8 +20,12 @@ RecurrentState RecurrentState::weighted(const torch::Tensor& weight) const {
   return {weight * hidden, cell.defined() ? weight * cell : torch::Tensor()};
 }
 
-RecurrentState RecurrentState::plus_at(const torch::Tensor& rows, const RecurrentState& other) const {
-  return {hidden.index_add(0, rows, other.hidden), cell.defined() ? cell.index_add(0, rows, other.cell) : torch::Tensor()};
+RecurrentState RecurrentState::plus_weighted(const torch::Tensor& weight, const RecurrentState& other) const {
+  return {at::addcmul(hidden, weight, other.hidden), cell.defined() ? at::addcmul(cell, weight, other.cell) : torch::Tensor()};
+}
+
+RecurrentState RecurrentState::keep(const std::vector<int64_t>& stay) const {
+  return {keep_rows(hidden, stay), cell.defined() ? keep_rows(cell, stay) : torch::Tensor()};
 }
 
 RecurrentCell::RecurrentCell(Kind kind_, int64_t input, int64_t width_) : kind(kind_), width(width_) {

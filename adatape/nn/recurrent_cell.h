@@ -13,8 +13,10 @@ struct RecurrentState {
   RecurrentState select(const torch::Tensor& rows) const;
   // weight [rows, 1] x the state.
   RecurrentState weighted(const torch::Tensor& weight) const;
-  // Adds the rows of another state to these rows of it. Differentiable.
-  RecurrentState plus_at(const torch::Tensor& rows, const RecurrentState& other) const;
+  // The state + weight [rows, 1] x another.
+  RecurrentState plus_weighted(const torch::Tensor& weight, const RecurrentState& other) const;
+  // keep_rows (nn/row_compaction.h) of both.
+  RecurrentState keep(const std::vector<int64_t>& stay) const;
 };
 
 // The input is projected apart from the step, because adaptive computation steps several times on one input.

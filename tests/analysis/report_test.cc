@@ -109,6 +109,18 @@ TEST_F(ReportTest, HistogramAndCovariate) {
   EXPECT_EQ(figure["data"][0]["x"].size(), figure["data"][0]["error_y"]["array"].size());
 }
 
+TEST_F(ReportTest, PonderingAgainstDifficulty) {
+  const std::vector<std::string> ponder = {"label=universal", "model.name=universal_transformer", "model.max_steps=3"};
+  const Comparison comparison = compared({train_run(folder_ / "a", tiny_config(ponder)), train_run(folder_ / "b", tiny_config())});
+  const ordered_json figure = ponder_by_covariate(comparison, {0, 1});
+  ASSERT_EQ(figure["data"].size(), 1u);  // the transformer does not halt
+  EXPECT_EQ(figure["layout"]["xaxis"]["title"]["text"], "number of 1s");
+  EXPECT_EQ(figure["layout"]["yaxis"]["title"]["text"], "steps");
+  for (const ordered_json& mean : figure["data"][0]["y"]) EXPECT_LE(mean.get<double>(), 3);
+  EXPECT_THAT(report_html(comparison), HasSubstr("How long is pondered"));
+  EXPECT_THAT(report_html(compared({folder_ / "b"})), Not(HasSubstr("How long is pondered")));
+}
+
 TEST_F(ReportTest, SaysWhatCouldNotBeMeasured) {
   const std::string run = train_run(folder_ / "a", small_adatape());
   fs::remove(run + "/model.safetensors");

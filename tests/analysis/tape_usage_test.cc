@@ -92,5 +92,74 @@ TEST(TapeUsage, ModelsWithoutReadersHaveCostAlone) {
   EXPECT_FALSE(usage.cost.empty());
 }
 
+// Means over examples of steps that a model records for tokens or elements, worked out here from one forward pass.
+TEST(TapeUsage, PonderingOfElementsTokensAndExamples) {
+  const TemporaryFolder folder;
+  const auto trained = [&](const std::string& name, const std::string& toml) {
+    RunConfig config = RunConfig::from_document(ConfigDocument::from_text(toml + R"(
+[training]
+steps = 2
+batch_size = 8
+validation_examples = 8
+[evaluation]
+test_examples = 20
+batch_size = 7
+)"));
+    return load_run(train_run(folder / name, std::move(config)), {}, at::kCPU);
+  };
+  const LoadedRun act =
+      trained("act", "label = \"act\"\n[task]\nname = \"logic\"\n[model]\nname = \"act_rnn\"\nwidth = 8\nhalting_bias = -1\n");
+  TapeUsage usage = measure_tape_usage(act, at::kCPU, 30, 0);
+  EXPECT_TRUE(usage.ponder_by_element);
+  Batch batch = act.task->held_out_batch(Split::kTest, 0, 30);
+  EXPECT_EQ(usage.examples, 30);
+  EXPECT_EQ(static_cast<int64_t>(usage.ponder_steps.size()), batch.offsets.back());
+  const at::Tensor gates = act.task->element_covariate(batch);
+  for (int64_t e : {0, 5, 17}) EXPECT_EQ(usage.ponder_covariates[static_cast<size_t>(e)], gates[e].item<double>());
+
+  // A class token beside the symbols of ragged sequences.
+  const LoadedRun universal = trained("universal", R"(label = "universal"
+[task]
+name = "nested_arithmetic"
+[model]
+name = "universal_transformer"
+width = 8
+heads = 2
+ffn_width = 8
+class_token = true
+pooling = "token"
+max_steps = 3
+halting = "per_token"
+)");
+  usage = measure_tape_usage(universal, at::kCPU, 30, 0);
+  EXPECT_FALSE(usage.ponder_by_element);
+  ASSERT_EQ(usage.ponder_steps.size(), 30u);
+  batch = universal.task->held_out_batch(Split::kTest, 0, 30);
+  const at::Tensor steps = universal.model->forward(batch, {.record = true}).intermediates.at("steps").to(at::kDouble);
+  ASSERT_EQ(steps.numel(), batch.offsets[30] + 30);
+  for (int64_t b : {0, 6, 7, 29}) {
+    const double mean =
+        steps.slice(0, batch.offsets[static_cast<size_t>(b)] + b, batch.offsets[static_cast<size_t>(b) + 1] + b + 1).mean().item<double>();
+    EXPECT_NEAR(usage.ponder_steps[static_cast<size_t>(b)], mean, 1e-9) << b;
+  }
+
+  const LoadedRun pondernet = trained("pondernet", R"(label = "pondernet"
+[task]
+name = "parity"
+form = "vector"
+length = 8
+[model]
+name = "pondernet"
+width = 8
+max_steps = 5
+halting_threshold = 0.6
+)");
+  usage = measure_tape_usage(pondernet, at::kCPU, 30, 0);
+  ASSERT_EQ(usage.ponder_steps.size(), 30u);
+  const double mean = std::accumulate(usage.ponder_steps.begin(), usage.ponder_steps.end(), 0.0) / 30;
+  EXPECT_GE(mean, 1);
+  EXPECT_LE(mean, 5);
+}
+
 }  // namespace
 }  // namespace adatape

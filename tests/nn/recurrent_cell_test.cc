@@ -49,14 +49,15 @@ TEST_P(RecurrentCellTest, Gradients) {
 
 INSTANTIATE_TEST_SUITE_P(All, RecurrentCellTest, ::testing::Values(Kind::kRnn, Kind::kGru, Kind::kLstm));
 
-TEST(RecurrentStateTest, RowsAreSelectedAndAddedBack) {
+TEST(RecurrentStateTest, RowsAreSelectedWeightedAndKept) {
   const RecurrentState state{torch::arange(6, torch::kFloat).view({3, 2}), torch::ones({3, 2})};
   const torch::Tensor rows = torch::tensor({2, 0});
   const RecurrentState some = state.select(rows).weighted(torch::tensor({{2.0f}, {10.0f}}));
   EXPECT_TRUE(some.hidden.equal(torch::tensor({{8.0f, 10.0f}, {0.0f, 10.0f}})));
-  const RecurrentState sum = state.plus_at(rows, some);
-  EXPECT_TRUE(sum.hidden.equal(torch::tensor({{0.0f, 11.0f}, {2.0f, 3.0f}, {12.0f, 15.0f}})));
-  EXPECT_TRUE(sum.cell.equal(torch::tensor({{11.0f, 11.0f}, {1.0f, 1.0f}, {3.0f, 3.0f}})));
+  const RecurrentState sum = some.plus_weighted(torch::tensor({{2.0f}, {1.0f}}), state.select(rows));
+  EXPECT_TRUE(sum.hidden.equal(torch::tensor({{16.0f, 20.0f}, {0.0f, 11.0f}})));
+  EXPECT_TRUE(sum.cell.equal(torch::tensor({{4.0f, 4.0f}, {11.0f, 11.0f}})));
+  EXPECT_TRUE(state.keep({0, 2}).hidden.equal(torch::tensor({{0.0f, 1.0f}, {4.0f, 5.0f}})));
 }
 
 TEST(RecurrentCellNamesTest, AreKnown) {

@@ -322,9 +322,19 @@ TEST(ParityTask, VectorsHoldTheNumbersOfTheSymbols) {
   check(symbols.training_batch(1, 2, 50), vectors.training_batch(1, 2, 50));
   check(symbols.held_out_batch(Split::kTest, 3, 50), vectors.held_out_batch(Split::kTest, 3, 50));
   EXPECT_EQ(vectors.held_out_batch(Split::kTest, 3, 0).vectors.sizes(), (at::IntArrayRef{0, 12}));
-  EXPECT_EQ(refusal("lengths = [4, 6]\nform = 'vector'"),
-            "task parity: expected one length and no curriculum with form = \"vector\", got lengths 4 .. 6 and curriculum_from 0");
+  EXPECT_EQ(refusal("lengths = [4, 6]\nform = 'vector'"), "task parity: expected one length with form = \"vector\", got lengths 4 .. 6");
   EXPECT_THAT(refusal("length = 4\ntest_lengths = [5]\nform = 'vector'"), HasSubstr("got lengths 4 .. 5"));
+}
+
+TEST(ParityTask, ACurriculumOfVectorsFillsThemUp) {
+  const ParityTask task(configured("length = 12\nform = 'vector'\ncurriculum_from = 3\ncurriculum_steps = 9"));
+  for (const int64_t step : {0, 4, 9}) {
+    const Batch batch = task.training_batch(1, static_cast<uint64_t>(step), 100);
+    EXPECT_EQ(batch.vectors.ne(0).any(0).sum().item<int64_t>(), 3 + step);
+    EXPECT_EQ(batch.vectors.narrow(1, 3 + step, 9 - step).abs().sum().item<float>(), 0);
+    EXPECT_TRUE(batch.labels.equal(batch.vectors.eq(1).sum(1).remainder(2)));
+  }
+  EXPECT_TRUE(task.held_out_batch(Split::kValidation, 0, 100).vectors.select(1, 11).ne(0).any().item<bool>());
 }
 
 TEST(ParityTask, RefusesWhatDoesNotFit) {

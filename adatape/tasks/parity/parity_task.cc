@@ -50,12 +50,16 @@ at::Tensor to_tensor(const std::vector<int64_t>& values) {
   return tensor;
 }
 
-// One vector an example from sequences of equal length: the numbers that symbols stand for.
-void make_vectors(const std::vector<int64_t>& symbols, int64_t length, Batch& batch) {
+// One vector an example: the numbers that its symbols stand for, then zeros (behind the shorter sequences of a curriculum).
+void make_vectors(const std::vector<int64_t>& symbols, int64_t dimension, Batch& batch) {
   const int64_t count = batch.size();
-  batch.vectors = at::empty({count, length}, at::kFloat);
+  batch.vectors = at::empty({count, dimension}, at::kFloat);
   float* values = batch.vectors.data_ptr<float>();
-  for (size_t i = 0; i < symbols.size(); ++i) values[i] = static_cast<float>(symbols[i] - kZero);
+  std::fill(values, values + count * dimension, 0.0f);
+  for (int64_t b = 0; b < count; ++b) {
+    const int64_t begin = batch.offsets[static_cast<size_t>(b)], end = batch.offsets[static_cast<size_t>(b) + 1];
+    for (int64_t i = begin; i < end; ++i) values[b * dimension + i - begin] = static_cast<float>(symbols[static_cast<size_t>(i)] - kZero);
+  }
   for (int64_t b = 0; b <= count; ++b) batch.offsets[static_cast<size_t>(b)] = b;
 }
 
@@ -118,7 +122,8 @@ void ParityConfig::fields(FieldVisitor& visit) {
   visit.integer("test_nonzero_minimum", test_nonzero_minimum, count_range,
                 "nonzero_minimum of the test split, where test_nonzero_maximum > 0");
   visit.integer("test_nonzero_maximum", test_nonzero_maximum, count_range, "nonzero_maximum of the test split; 0: as in training");
-  visit.integer("curriculum_from", curriculum_from, count_range, "length at step 0; it grows linearly to the drawn length; 0: off");
+  visit.integer("curriculum_from", curriculum_from, count_range,
+                "length at step 0; it grows linearly to the drawn length; 0: off. In a vector the entries behind it are 0");
   visit.integer("curriculum_steps", curriculum_steps, {.minimum = 0, .maximum = 1'000'000'000},
                 "steps over which the length grows; 0: off");
 }
@@ -135,10 +140,8 @@ void ParityConfig::validate() const {
     const std::vector<int64_t> training = training_lengths();
     const bool equal = shortest == longest_of(training) &&
                        std::all_of(test_lengths.begin(), test_lengths.end(), [&](int64_t one) { return one == shortest; });
-    ADATAPE_CHECK(equal && curriculum_from == 0, "task parity",
-                  "expected one length and no curriculum with form = \"vector\", got lengths ", shortest, " .. ",
-                  std::max(longest_of(training), test_lengths.empty() ? 0 : longest_of(test_lengths)), " and curriculum_from ",
-                  curriculum_from);
+    ADATAPE_CHECK(equal, "task parity", "expected one length with form = \"vector\", got lengths ", shortest, " .. ",
+                  std::max(longest_of(training), test_lengths.empty() ? 0 : longest_of(test_lengths)));
   }
   ADATAPE_CHECK((curriculum_from > 0) == (curriculum_steps > 0), "task parity",
                 "expected curriculum_from and curriculum_steps both 0 or both above 0, got ", curriculum_from, " and ", curriculum_steps);

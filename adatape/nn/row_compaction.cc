@@ -1,0 +1,40 @@
+#include "adatape/nn/row_compaction.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "adatape/nn/pack_layout.h"
+
+namespace adatape {
+
+RowCompaction::RowCompaction(const torch::Tensor& halts) {
+  const torch::Tensor host = halts.to(torch::kCPU).contiguous();
+  const bool* halted = host.const_data_ptr<bool>();
+  for (int64_t i = 0; i < host.numel(); ++i) {
+    if (halted[i]) leave.push_back(i);
+  }
+  const int64_t kept = host.numel() - static_cast<int64_t>(leave.size());
+  int64_t last = host.numel() - 1;
+  for (int64_t i = 0; i < kept; ++i) {
+    if (!halted[i]) {
+      stay.push_back(i);
+      continue;
+    }
+    while (halted[last]) --last;
+    stay.push_back(last--);
+  }
+}
+
+torch::Tensor keep_rows(const torch::Tensor& x, const std::vector<int64_t>& stay) {
+  const auto kept = static_cast<int64_t>(stay.size());
+  if (at::GradMode::is_enabled()) return x.index_select(0, index_tensor(stay, x.device()));
+  std::vector<int64_t> gaps, sources;
+  for (int64_t i = 0; i < kept; ++i) {
+    if (stay[static_cast<size_t>(i)] == i) continue;
+    gaps.push_back(i);
+    sources.push_back(stay[static_cast<size_t>(i)]);
+  }
+  if (!gaps.empty()) x.index_copy_(0, index_tensor(gaps, x.device()), x.index_select(0, index_tensor(sources, x.device())));
+  return x.narrow(0, 0, kept);
+}
+
+}  // namespace adatape
