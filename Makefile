@@ -2,7 +2,7 @@
 BUILD := build/release
 JOBS ?= $(shell nproc)
 
-.PHONY: all help setup build tests parity parity-full fashion test test-python check bench bench-peers format clean
+.PHONY: all help setup build tests parity parity-full fashion images images-full ablations test test-python check bench bench-peers format clean
 .DEFAULT_GOAL := all
 
 all: build ## build the program: build/release/adatape
@@ -30,6 +30,15 @@ parity-full: build ## every parity run and control with 10 seeds; goes on where 
 
 fashion: build ## AdaTape-ViT and ViT on Fashion-MNIST; table and runs/fashion/report.html (6 minutes)
 	@./scripts/fashion.sh
+
+images: build ## AdaTape, ViT, UViT, U2T and A-ViT on Fashion-MNIST; accuracy against speed, runs/images/report.html (40 minutes)
+	@./scripts/images.sh
+
+images-full: build ## the same with three seeds, on cluttered scenes and with the long recipe; goes on where it stopped (days)
+	@./scripts/images_full.sh
+
+ablations: build ## AdaTape-ViT with one thing changed at a time; table and runs/ablations/report.html (an hour)
+	@./scripts/ablations.sh
 
 test: tests ## build and run all tests
 	@ctest --preset release

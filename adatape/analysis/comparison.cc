@@ -1,6 +1,10 @@
 #include "adatape/analysis/comparison.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
 #include "adatape/core/check.h"
+#include "adatape/train/tape_calibration.h"
 
 namespace adatape {
 
@@ -17,26 +21,66 @@ Comparison read_comparison(const std::vector<std::string>& folders, const std::s
   return comparison;
 }
 
-void measure(Comparison& comparison, at::Device device, int64_t examples, int64_t shown, const std::function<void(size_t done)>& progress) {
+namespace {
+
+// Models whose tapes have no threshold to move are left without budgets.
+std::vector<BudgetResult> sweep_of(LoadedRun& run, at::Device device, int64_t examples, const std::function<void()>& progress) {
+  const std::vector<TapeReader*> readers = run.model->tape_readers();
+  const bool movable = std::any_of(readers.begin(), readers.end(), [](const TapeReader* reader) {
+    return reader->config.halting == "threshold" && reader->config.selection != "all";
+  });
+  if (!movable) return {};
+  TapeCalibration calibration(run, device, kCalibrationExamples, progress);
+  std::vector<TapeSetting> settings;
+  for (const TapeBudget& budget : sweep_budgets(calibration)) settings.push_back(calibration.find(budget));
+  std::vector<BudgetResult> results;
+  for (const TapeSetting& setting : settings) {
+    apply_tape_setting(run, setting);
+    results.push_back({setting, evaluate(*run.model, *run.task, Split::kTest, examples, run.config.evaluation.batch_size, device,
+                                         /*quick=*/false, [&](int64_t) { progress(); })});
+  }
+  return results;
+}
+
+}  // namespace
+
+void measure(Comparison& comparison, at::Device device, const MeasureOptions& options, const std::function<void(size_t done)>& progress) {
   comparison.measurements.clear();
   for (size_t i = 0; i < comparison.models.size(); ++i) {
     ModelMeasurement measurement;
-    if (progress) progress(i);
+    const auto step = [&] {
+      if (progress) progress(i);
+    };
+    step();
     try {
-      const LoadedRun run = load_run(comparison.models[i].first().folder, {}, device);
+      LoadedRun run = load_run(comparison.models[i].first().folder, {}, device);
       measurement.covariate_name = run.task->covariate_name();
       measurement.element_covariate_name = run.task->element_covariate_name();
       measurement.symbol_names = run.task->symbol_names();
       measurement.class_names = run.task->class_names();
-      measurement.usage = measure_tape_usage(run, device, examples, shown, [&] {
-        if (progress) progress(i);
-      });
+      measurement.usage = measure_tape_usage(run, device, options.examples, options.shown, step);
+      if (options.sweep) measurement.budgets = sweep_of(run, device, options.examples, step);
     } catch (const Error& error) {
       measurement.problem = error.what();
     }
     comparison.measurements.push_back(std::move(measurement));
   }
   if (progress) progress(comparison.models.size());
+}
+
+nlohmann::ordered_json measured_results_json(const Comparison& comparison) {
+  nlohmann::ordered_json results = results_json(comparison.models, comparison.command);
+  for (nlohmann::ordered_json& row : results["runs"]) {
+    for (size_t i = 0; i < comparison.models.size() && i < comparison.measurements.size(); ++i) {
+      const ModelMeasurement& measurement = comparison.measurements[i];
+      if (row["folder"] != comparison.models[i].first().folder) continue;
+      if (!measurement.budgets.empty()) row["tape_budgets"] = tape_budgets_json(measurement.budgets);
+      const ObjectShare& share = measurement.usage.on_object;
+      if (share.examples() > 0)
+        row["rows_on_object"] = {{"share", share.rows()}, {"by_weight", share.weighted()}, {"chance", share.chance()}};
+    }
+  }
+  return results;
 }
 
 }  // namespace adatape

@@ -10,6 +10,7 @@
 #include "adatape/analysis/curves.h"
 #include "adatape/analysis/results.h"
 #include "adatape/analysis/table.h"
+#include "adatape/analysis/tape_budget_table.h"
 #include "adatape/analysis/tape_usage.h"
 
 namespace adatape {
@@ -17,6 +18,8 @@ namespace adatape {
 // What was measured on the model of a ComparedModel: that of its first seed.
 struct ModelMeasurement {
   TapeUsage usage;
+  std::vector<BudgetResult>
+      budgets;          // accuracy at tape budgets over the whole range; empty where it was not asked for or nothing can be moved
   std::string problem;  // why nothing was measured (the model or its data could not be read); "" when all went well
   std::string covariate_name, element_covariate_name;
   std::vector<std::string> symbol_names, class_names;
@@ -41,9 +44,19 @@ struct Comparison {
 // Reads and gathers the folders; no model is opened yet. Error as read_run_folders has it, and when no finished run is among them.
 Comparison read_comparison(const std::vector<std::string>& folders, const std::string& command);
 
-// Opens each model and runs it on `examples` test examples, `shown` of them kept step by step. What cannot be opened becomes a `problem`.
-// progress(done) is called before each model and between its batches; it may throw.
-void measure(Comparison& comparison, at::Device device, int64_t examples, int64_t shown,
+struct MeasureOptions {
+  int64_t examples = 2000;  // test examples for tapes, cost and budgets
+  int64_t shown = 3;        // of these, kept step by step
+  bool sweep = false;       // measure budgets, on models that halt by a threshold
+};
+
+// Opens each model and runs it on test examples. What cannot be opened becomes a `problem`. progress(done) is called before each model and
+// between its batches; it may throw.
+void measure(Comparison& comparison, at::Device device, const MeasureOptions& options,
              const std::function<void(size_t done)>& progress = {});
+
+// results_json (results.h) with what was measured on each model's first seed: "tape_budgets" (tape_budget_table.h) and "rows_on_object"
+// {"share", "by_weight", "chance"}.
+nlohmann::ordered_json measured_results_json(const Comparison& comparison);
 
 }  // namespace adatape

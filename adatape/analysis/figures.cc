@@ -295,39 +295,32 @@ Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelInd
   return figure;
 }
 
-Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title) {
-  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout(title, "test accuracy", 340)}};
+Figure budget_curves(const Comparison& comparison, const ModelIndices& models) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("tape tokens of an example", "test accuracy", 360)}};
   figure["layout"]["yaxis"]["tickformat"] = ".4~%";
   figure["layout"]["showlegend"] = true;
-  figure["layout"]["xaxis"]["exponentformat"] = "SI";
-  double least = std::numeric_limits<double>::infinity(), most = 0;
-  for (const FinishedRun& run : comparison.runs) {
-    least = std::min(least, run.*cost);
-    most = std::max(most, run.*cost);
-  }
-  if (least > 0 && most > 20 * least) {
-    figure["layout"]["xaxis"]["type"] = "log";
-  } else {
-    figure["layout"]["xaxis"]["rangemode"] = "tozero";
-  }
-  for (size_t index = 0; index < comparison.models.size(); ++index) {
-    const ComparedModel& model = comparison.models[index];
-    ordered_json x = ordered_json::array(), y = ordered_json::array(), text = ordered_json::array();
-    for (const SeedRuns& seed : model.seeds) {
-      x.push_back(short_number(seed.chosen->*cost));
-      y.push_back(short_number(seed.chosen->accuracy));
-      text.push_back(concat("seed ", seed.chosen->seed));
+  for (const size_t index : models) {
+    ordered_json x = ordered_json::array(), y = ordered_json::array(), spread = ordered_json::array(), symbols = ordered_json::array(),
+                 text = ordered_json::array();
+    for (const auto& [setting, result] : comparison.measurements[index].budgets) {
+      x.push_back(short_number(result.tape_length_mean));
+      y.push_back(short_number(result.accuracy));
+      spread.push_back(short_number(result.tape_length_std));
+      symbols.push_back(setting.beyond_training ? "circle-open" : "circle");
+      text.push_back(concat("budget ", escape_html(setting.budget.text), ", ", format_count(result.flops), "FLOPs",
+                            setting.beyond_training ? ", beyond training" : ""));
     }
-    const char* symbol = model.role == Role::kAdaptive ? "circle" : model.role == Role::kBaseline ? "square" : "diamond-open";
     figure["data"].push_back(
         {{"type", "scatter"},
-         {"mode", "markers"},
+         {"mode", "lines+markers"},
          {"x", x},
          {"y", y},
          {"text", text},
          {"name", shown_name(comparison, index)},
-         {"marker", {{"color", model_colour(index)}, {"size", 11}, {"symbol", symbol}, {"opacity", 0.85}}},
-         {"hovertemplate", "%{y:.2%}, " + title + " %{x:.4s}, %{text}<extra>" + shown_name(comparison, index) + "</extra>"}});
+         {"error_x", {{"type", "data"}, {"array", spread}, {"thickness", 1}, {"width", 3}}},
+         {"line", {{"color", model_colour(index)}, {"width", 2}}},
+         {"marker", {{"symbol", symbols}, {"size", 8}}},
+         {"hovertemplate", "%{y:.2%} with %{x:.2f} tape tokens<br>%{text}<extra>" + shown_name(comparison, index) + "</extra>"}});
   }
   return figure;
 }

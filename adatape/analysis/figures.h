@@ -35,12 +35,11 @@ Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& model
 // Steps of models that halt against how hard the task says an example, or an element of a sequence, is: means and standard deviations.
 Figure ponder_by_covariate(const Comparison& comparison, const ModelIndices& models);
 
+// Accuracy against the mean tape length at each budget that was measured (ModelMeasurement::budgets), a line a model.
+Figure budget_curves(const Comparison& comparison, const ModelIndices& models);
+
 // Test accuracy against the task's covariate, as each model's first seed wrote it down; runs of older versions have none.
 Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelIndices& models);
-
-// A point a model and seed. cost: &FinishedRun::tokens or &FinishedRun::flops, title what it is. The axis is logarithmic where the costs
-// span more than a factor of 20.
-Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title);
 
 // A bar a part of the forward pass.
 Figure cost_bars(const std::vector<PartCost>& parts);

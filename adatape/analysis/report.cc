@@ -5,7 +5,9 @@
 #include <functional>
 #include <set>
 
+#include "adatape/analysis/confusion.h"
 #include "adatape/analysis/figures.h"
+#include "adatape/analysis/frontier.h"
 #include "adatape/analysis/html.h"
 #include "adatape/analysis/number_text.h"
 #include "adatape/analysis/page.h"
@@ -108,6 +110,40 @@ void add_pondering(Page& page, const Comparison& comparison, const ModelIndices&
   page.html("</div>\n");
 }
 
+// The knob: accuracy over the range of tape lengths.
+void add_knob(Page& page, const Comparison& comparison) {
+  const ModelIndices swept = models_where(comparison, [&](const ComparedModel& model) {
+    return !comparison.measurements[static_cast<size_t>(&model - comparison.models.data())].budgets.empty();
+  });
+  if (swept.empty()) return;
+  page.html("<h2>What more tape buys</h2>\n<div class=\"grid\">\n");
+  page.figure(
+      budget_curves(comparison, swept),
+      "Test accuracy of one trained model when its thresholds are moved to meet tape budgets, without training: bars are the spread of the "
+      "tape length over examples, hollow points go beyond the longest tape of training. Thresholds are calibrated on validation examples.");
+  page.html("</div>\n");
+}
+
+// On what the models with image banks read, where the task knows it.
+void add_object_shares(Page& page, const Comparison& comparison, const ModelIndices& readers) {
+  std::string rows;
+  for (const size_t index : readers) {
+    const ObjectShare& share = comparison.measurements[index].usage.on_object;
+    if (share.examples() == 0) continue;
+    rows += concat("<tr><td class=\"name\">", escape_html(comparison.models[index].name), "</td><td class=\"number\">",
+                   percent_text(share.rows()), "</td><td class=\"number\">", percent_text(share.weighted()), "</td><td class=\"number\">",
+                   percent_text(share.chance()), "</td></tr>\n");
+  }
+  if (rows.empty()) return;
+  page.html(
+      "<h3>What lies under the rows that are read</h3>\n<p class=\"soft\">Share of the bank rows read that lies on the thing to be "
+      "recognised, the "
+      "same with rows counted by weight, and what rows drawn at random would give: its share of the area.</p>\n<div "
+      "class=\"scroll\"><table><thead><tr><th>model</th><th class=\"number\">on it</th><th class=\"number\">by weight</th><th "
+      "class=\"number\">chance</th></tr></thead><tbody>\n" +
+      rows + "</tbody></table></div>\n");
+}
+
 void add_problems(Page& page, const Comparison& comparison) {
   for (size_t i = 0; i < comparison.models.size(); ++i) {
     const std::string& problem = comparison.measurements[i].problem;
@@ -168,15 +204,12 @@ std::string report_html(const Comparison& comparison) {
     if (!results.empty()) page.html("<h3>Controls</h3>\n");
     add_curves(page, comparison, controls);
   }
-  page.html("<h2>What accuracy costs</h2>\n<div class=\"grid\">\n");
-  page.figure(accuracy_against(comparison, &FinishedRun::flops, "FLOPs of an example"),
-              "Test accuracy against the FLOPs of an example's forward pass. A point a seed; circles: adaptive, squares: baselines, hollow "
-              "diamonds: controls.");
-  page.figure(accuracy_against(comparison, &FinishedRun::tokens, "tokens of an example"),
-              "Test accuracy against the tokens of an example in the longest block.");
-  page.html("</div>\n");
+  add_frontiers(page, comparison);
+  add_confusions(page, comparison);
+  add_knob(page, comparison);
   if (!readers.empty()) {
     add_tapes(page, comparison, readers);
+    add_object_shares(page, comparison, readers);
     add_readings(page, comparison, readers);
   }
   if (!ponderers.empty()) add_pondering(page, comparison, ponderers, all);
@@ -196,13 +229,17 @@ std::vector<std::string> plotly_candidates() {
   return candidates;
 }
 
+std::string plotly_script(const std::vector<std::string>& candidates) {
+  const auto found = std::find_if(candidates.begin(), candidates.end(), [](const std::string& path) { return fs::exists(path); });
+  std::string looked_for;
+  for (const std::string& path : candidates) looked_for += (looked_for.empty() ? "" : " or ") + path;
+  ADATAPE_CHECK(found != candidates.end(), "report", "expected plotly.js as ", looked_for, ", found none; `make setup` brings it");
+  return read_file(*found);
+}
+
 void write_page(const std::string& folder, const std::function<std::string()>& html, const nlohmann::ordered_json& results,
                 const std::vector<std::string>& plotly) {
-  const auto found = std::find_if(plotly.begin(), plotly.end(), [](const std::string& path) { return fs::exists(path); });
-  std::string looked_for;
-  for (const std::string& path : plotly) looked_for += (looked_for.empty() ? "" : " or ") + path;
-  ADATAPE_CHECK(found != plotly.end(), "report", "expected plotly.js as ", looked_for, ", found none; `make setup` brings it");
-  const std::string script = read_file(*found), page = html();
+  const std::string script = plotly_script(plotly), page = html();
   make_directories(folder);
   const fs::path root(folder);
   write_file_atomically((root / "results.json").string(),
@@ -213,7 +250,7 @@ void write_page(const std::string& folder, const std::function<std::string()>& h
 
 void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly) {
   write_page(
-      folder, [&] { return report_html(comparison); }, results_json(comparison.models, comparison.command), plotly);
+      folder, [&] { return report_html(comparison); }, measured_results_json(comparison), plotly);
 }
 
 }  // namespace adatape

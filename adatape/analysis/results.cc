@@ -78,6 +78,7 @@ FinishedRun read_finished(const std::string& folder) {
   const std::string config_path = (root / "config.toml").string();
   run.config_toml = read_file(config_path);
   RunConfig config = read_config(run.config_toml, config_path);
+  run.images = config.task->input_spec().kind == InputSpec::Kind::kImages;
   config.training.seed = 0;
   config.training.learning_rate = 1;
   run.sameness = config.to_toml();
@@ -190,6 +191,7 @@ ordered_json results_json(const std::vector<ComparedModel>& models, const std::s
     for (const SeedRuns& seed : model.seeds) {
       ordered_json row = seed.chosen->result;
       row["folder"] = seed.chosen->folder;
+      if (seed.chosen->images) row["images_per_second"] = row["examples_per_second"];
       ordered_json& rates = row["learning_rates"] = ordered_json::array();
       for (const FinishedRun* run : seed.tried) {
         rates.push_back({{"learning_rate", run->result.at("learning_rate")},

@@ -16,6 +16,7 @@ struct FinishedRun {
   std::string sameness;           // the resolved configuration without seed and learning rate: equal for runs that differ in these alone
   std::string model;              // the label
   std::string model_name, task, description;
+  bool images = false;  // what an example is; else a sequence
   int64_t seed = 0, steps = 0, draws = 0, test_examples = 0;
   // NaN where result.json has null.
   double learning_rate = 0, accuracy = 0, validation_accuracy = 0, training_seconds = 0, tape_length_mean = 0, tape_length_std = 0,
@@ -54,7 +55,7 @@ struct ComparedModel {
 std::vector<ComparedModel> gather(const std::vector<FinishedRun>& runs);
 
 // {"command", "version", "runs": [one row a model and seed]}: each row is the chosen run's result.json, then "folder" and "learning_rates"
-// [{"learning_rate", "validation_accuracy", "accuracy"}] with all that were tried.
+// [{"learning_rate", "validation_accuracy", "accuracy"}] with all that were tried; on images the speed is "images_per_second" too.
 nlohmann::ordered_json results_json(const std::vector<ComparedModel>& models, const std::string& command);
 
 }  // namespace adatape

@@ -60,6 +60,8 @@ ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaT
   return result;
 }
 
+}  // namespace
+
 ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
                            const AdaTapeConfig& config, const InputSpec& spec) {
   ShownExample example;
@@ -108,6 +110,24 @@ void add_pondering(TapeUsage& usage, const at::Tensor& recorded, const Batch& ho
   }
 }
 
+namespace {
+
+void add_boxes(ObjectShare& on_object, const ModelOutput& output, const at::Tensor& boxes, const AdaTapeConfig& config,
+               const InputSpec& spec) {
+  for (size_t r = 0; boxes.defined() && r < output.readings.size(); ++r) {
+    const std::optional<BankGrid> grid = bank_grid(config, r, spec);
+    if (!grid) continue;
+    const TapeReading& reading = output.readings[r];
+    const at::Tensor indices = reading.indices.to(at::kCPU).contiguous(), weights = reading.weights.to(at::kCPU, at::kFloat).contiguous(),
+                     lengths = reading.lengths.to(at::kCPU).contiguous();
+    const int64_t steps = indices.size(1), width = indices.size(2);
+    for (int64_t b = 0; b < boxes.size(0); ++b) {
+      on_object.add(*grid, indices.const_data_ptr<int64_t>() + b * steps * width, weights.const_data_ptr<float>() + b * steps * width,
+                    lengths.const_data_ptr<int64_t>()[b], width, boxes.const_data_ptr<int64_t>() + 4 * b);
+    }
+  }
+}
+
 }  // namespace
 
 TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,
@@ -133,6 +153,7 @@ TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t ex
       add_pondering(usage, steps->second, host, *run.task);
     }
     if (!usage.has_readers) continue;
+    add_boxes(usage.on_object, output, run.task->held_out_boxes(Split::kTest, first, batch.size()), *config, spec);
     at::Tensor lengths = output.readings.front().lengths;
     for (size_t r = 1; r < output.readings.size(); ++r) lengths = lengths + output.readings[r].lengths;
     const std::vector<double> of_batch = numbers_of(lengths), covariates = numbers_of(run.task->example_covariate(host));

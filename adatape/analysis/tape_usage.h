@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "adatape/analysis/bank_grid.h"
 #include "adatape/analysis/cost.h"
 #include "adatape/train/run_folder.h"
 
@@ -51,7 +52,12 @@ struct TapeUsage {
   bool ponder_by_element = false;
   std::vector<ShownExample> shown;
   std::vector<PartCost> cost;
+  ObjectShare on_object;  // of image banks, where the task knows where the thing to be recognised lies; else without examples
 };
+
+// Example b of a batch whose first one is number `first` of its split.
+ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
+                           const AdaTapeConfig& config, const InputSpec& spec);
 
 // Runs the model on the first `examples` test examples. Kept for showing: the first `shown` ones, and the first that the model gets wrong
 // if there is one among the rest (only for models with readers). Models that neither read nor halt take at most kCostExamples, for the cost

@@ -42,7 +42,7 @@ struct Arguments {
   std::string output, device = "auto";
   int64_t examples = 2000;
   int threads = 0;
-  bool json = false;
+  bool json = false, sweep = false;
 };
 
 int compare(const Arguments& arguments) {
@@ -56,7 +56,7 @@ int compare(const Arguments& arguments) {
               << " --resume`" << std::endl;
   }
   Progress progress("reading tapes", static_cast<int64_t>(comparison.models.size()), "models", /*quiet=*/arguments.json);
-  measure(comparison, device, arguments.examples, kShownExamples, [&](size_t done) {
+  measure(comparison, device, {arguments.examples, kShownExamples, arguments.sweep}, [&](size_t done) {
     if (stop_requested()) throw Interrupted("comparison stopped; nothing was written");
     progress.update(static_cast<int64_t>(done));
   });
@@ -68,7 +68,7 @@ int compare(const Arguments& arguments) {
   }
   write_report(comparison, arguments.output);
   if (arguments.json) {
-    std::cout << results_json(comparison.models, comparison.command).dump(2) << "\n";
+    std::cout << measured_results_json(comparison).dump(2) << "\n";
   } else {
     std::cout << table_text(table_of(comparison.models)) << "\nreport   " << arguments.output << "/report.html\nresults  "
               << arguments.output << "/results.json\n";
@@ -89,6 +89,7 @@ std::function<int()> declare_compare(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_flag("--sweep", arguments->sweep, "measure models that halt by a threshold over the whole range of tape budgets (see evaluate)");
   app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
   app.add_flag("--json", arguments->json, "results.json on stdout in the place of the table, no progress");

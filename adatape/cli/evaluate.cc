@@ -7,6 +7,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "adatape/analysis/tape_budget_table.h"
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
@@ -14,6 +15,7 @@
 #include "adatape/core/signals.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
+#include "adatape/train/tape_calibration.h"
 
 namespace adatape::cli {
 namespace {
@@ -23,17 +25,24 @@ constexpr const char* kMore =
     "all blocks that ran. FLOPs count the forward pass of an example (2 x multiply-adds) over the tokens it really used. Speed is\n"
     "that of the forward passes alone, without reading data.\n"
     "\n"
+    "--tape-budget moves the halting thresholds of a trained AdaTape until it reads what is asked for, and its longest tape where that\n"
+    "is beyond training; nothing is retrained. The thresholds are calibrated on validation examples and printed. A budget that cannot be\n"
+    "met within 2 % becomes the nearest below it. Several budgets, or --sweep, print a table.\n"
+    "\n"
     "Examples:\n"
     "  adatape evaluate runs/adatape\n"
+    "  adatape evaluate runs/adatape --tape-budget 4.5          4.5 tape tokens an example on average\n"
+    "  adatape evaluate runs/adatape --tape-budget 60%          60 % of the FLOPs of full tapes\n"
+    "  adatape evaluate runs/adatape --sweep                    from one step of each reading to twice the longest tape of training\n"
     "  adatape evaluate runs/adatape --set model.readers.0.threshold=3 --examples 10000\n"
     "  adatape evaluate runs/adatape --split validation --json";
 
 struct Arguments {
   std::string folder, split = "test";
   InferenceOptions inference;
-  std::vector<std::string> assignments;
-  int64_t examples = 0, batch_size = 0;
-  bool json = false;
+  std::vector<std::string> assignments, budgets;
+  int64_t examples = 0, batch_size = 0, calibration_examples = kCalibrationExamples;
+  bool json = false, sweep = false;
 };
 
 std::string formatted(const char* format, double value) {
@@ -43,27 +52,29 @@ std::string formatted(const char* format, double value) {
 }
 
 nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, const EvaluationResult& result, at::Device device) {
-  return {{"folder", run.folder},
-          {"model", run.config.label},
-          {"model_name", run.config.model->name},
-          {"task", run.config.task->name},
-          {"overrides", arguments.assignments},
-          {"split", arguments.split},
-          {"examples", result.examples},
-          {"accuracy", result.accuracy},
-          {"loss", result.loss},
-          {"auxiliary_losses", result.auxiliary_losses},
-          {"tokens", result.tokens},
-          {"token_steps", result.token_steps},
-          {"tape_length_mean", result.tape_length_mean},
-          {"tape_length_std", result.tape_length_std},
-          {"flops", result.flops},
-          {"seconds", result.seconds},
-          {"examples_per_second", result.examples_per_second},
-          {"accuracy_by_covariate", accuracy_by_covariate(result)},
-          {"device", device.str()},
-          {"precision", arguments.inference.precision},
-          {"threads", at::get_num_threads()}};
+  nlohmann::ordered_json row = {{"folder", run.folder},
+                                {"model", run.config.label},
+                                {"model_name", run.config.model->name},
+                                {"task", run.config.task->name},
+                                {"overrides", arguments.assignments},
+                                {"split", arguments.split},
+                                {"examples", result.examples},
+                                {"accuracy", result.accuracy},
+                                {"loss", result.loss},
+                                {"auxiliary_losses", result.auxiliary_losses},
+                                {"tokens", result.tokens},
+                                {"token_steps", result.token_steps},
+                                {"tape_length_mean", result.tape_length_mean},
+                                {"tape_length_std", result.tape_length_std},
+                                {"flops", result.flops},
+                                {"seconds", result.seconds},
+                                {"examples_per_second", result.examples_per_second},
+                                {"accuracy_by_covariate", accuracy_by_covariate(result)},
+                                {"device", device.str()},
+                                 {"precision", arguments.inference.precision},
+                                {"threads", at::get_num_threads()}};
+  add_classification(row, result.classification);
+  return row;
 }
 
 std::string table_of(const LoadedRun& run, const Arguments& arguments, const EvaluationResult& result) {
@@ -73,6 +84,8 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
     text += concat("  ", name, std::string(name.size() < 18 ? 18 - name.size() : 1, ' '), value, "\n");
   };
   line("accuracy", formatted("%.2f %%", 100 * result.accuracy));
+  if (result.classification.classes() > 5) line("top-5 accuracy", formatted("%.2f %%", 100 * result.classification.top5_accuracy()));
+  if (result.classification.classes() > 0) line("calibration error", formatted("%.2f %%", 100 * result.classification.calibration_error()));
   line("loss", formatted("%.4g", result.loss));
   for (const auto& [name, value] : result.auxiliary_losses) line(name + " loss", formatted("%.4g", value));
   line("tokens", formatted("%.2f", result.tokens));
@@ -89,6 +102,26 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
   return text;
 }
 
+std::vector<TapeSetting> calibrated(const Arguments& arguments, const LoadedRun& run, at::Device device) {
+  std::vector<TapeBudget> budgets;
+  for (const std::string& text : arguments.budgets) budgets.push_back(parse_tape_budget(text));
+  if (budgets.empty() && !arguments.sweep) return {};
+  Progress progress("calibrate", 0, "batches", /*quiet=*/arguments.json);
+  int64_t batches = 0;
+  TapeCalibration calibration(run, device, arguments.calibration_examples, [&] {
+    if (stop_requested()) throw Interrupted("calibration stopped");
+    progress.update(++batches);
+  });
+  if (arguments.sweep) {
+    const std::vector<TapeBudget> sweep = sweep_budgets(calibration);
+    budgets.insert(budgets.end(), sweep.begin(), sweep.end());
+  }
+  std::vector<TapeSetting> settings;
+  for (const TapeBudget& budget : budgets) settings.push_back(calibration.find(budget));
+  progress.finish();
+  return settings;
+}
+
 int evaluate_run(const Arguments& arguments) {
   install_stop_handlers();
   const c10::Device device = arguments.inference.start();
@@ -98,16 +131,31 @@ int evaluate_run(const Arguments& arguments) {
   const int64_t wanted = arguments.examples > 0 ? arguments.examples : run.config.evaluation.test_examples;
   const int64_t batch_size = arguments.batch_size > 0 ? arguments.batch_size : run.config.evaluation.batch_size;
   const int64_t examples = std::min(wanted, run.task->held_out_size(split));
-  Progress progress("evaluate", examples, "examples", /*quiet=*/arguments.json);
-  const EvaluationResult result = evaluate(*run.model, *run.task, split, examples, batch_size, device, /*quick=*/false, [&](int64_t done) {
-    if (stop_requested()) throw Interrupted("evaluation stopped");
-    progress.update(done);
-  });
+  const std::vector<TapeSetting> settings = calibrated(arguments, run, device);
+  const int64_t rounds = std::max<int64_t>(1, static_cast<int64_t>(settings.size()));
+  Progress progress("evaluate", rounds * examples, "examples", /*quiet=*/arguments.json);
+  std::vector<BudgetResult> results;
+  EvaluationResult result;
+  for (int64_t round = 0; round < rounds; ++round) {
+    if (!settings.empty()) apply_tape_setting(run, settings[static_cast<size_t>(round)]);
+    result = evaluate(*run.model, *run.task, split, examples, batch_size, device, /*quick=*/false, [&](int64_t done) {
+      if (stop_requested()) throw Interrupted("evaluation stopped");
+      progress.update(round * examples + done);
+    });
+    if (!settings.empty()) results.push_back({settings[static_cast<size_t>(round)], result});
+  }
   progress.finish();
   if (arguments.json) {
-    std::cout << row_of(run, arguments, result, device).dump(2) << "\n";
+    nlohmann::ordered_json row = row_of(run, arguments, result, device);
+    if (!results.empty()) row["tape_budgets"] = tape_budgets_json(results);
+    std::cout << row.dump(2) << "\n";
+  } else if (results.size() > 1) {
+    std::cout << concat(run.config.label, " on ", run.config.task->name, ", ", result.examples, " examples of the ", arguments.split,
+                        " split\n\n")
+              << table_text(tape_budget_table(results)) << "\n"
+              << tape_budget_remarks(results);
   } else {
-    std::cout << table_of(run, arguments, result);
+    std::cout << table_of(run, arguments, result) << tape_budget_remarks(results);
   }
   return 0;
 }
@@ -129,6 +177,16 @@ std::function<int()> declare_evaluate(CLI::App& app) {
   app.add_option("--batch-size", arguments->batch_size, "examples in a forward pass [evaluation.batch_size]")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
+  app.add_option("--tape-budget", arguments->budgets,
+                 "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (60%); several, with commas: a table")
+      ->type_name("X")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_flag("--sweep", arguments->sweep, "a table over the whole range of budgets");
+  app.add_option("--calibration-examples", arguments->calibration_examples, "validation examples that thresholds are found on")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   arguments->inference.declare(app);
   app.add_flag("--json", arguments->json, "JSON on stdout, no progress");
   return [arguments] { return evaluate_run(*arguments); };

@@ -12,8 +12,9 @@ void AdaTapeConfig::fields(FieldVisitor& visit) {
   EncoderConfig::fields(visit);
   visit.integer("blocks", blocks, {1, 10000}, "number of encoder blocks");
   visit.real("ponder_weight", ponder_weight, {0, 1e6}, "lambda: weight of the ponder loss, all readings added up");
-  visit.integer_or("tape_ffn_width", tape_ffn_width, "ffn_width", {0, 1000000},
-                   "inner width of the second feed-forward network (GLU) that serves tape tokens from the first reading block on; 0 = shared network");
+  visit.integer_or(
+      "tape_ffn_width", tape_ffn_width, "ffn_width", {0, 1000000},
+      "inner width of the second feed-forward network (GLU) that serves tape tokens from the first reading block on; 0 = shared network");
   visit.list("banks", banks, "the tape banks");
   visit.list("readers", readers, "the readings, each with its place, bank and rule");
 }
@@ -28,8 +29,8 @@ void AdaTapeConfig::validate(const InputSpec& input) const {
   EncoderConfig::validate(input);
   std::set<std::string> names;
   for (const TapeBankConfig& bank : banks) {
-    ADATAPE_CHECK(!bank.name.empty() && bank.name.find('.') == std::string::npos, "config", "model.banks: expected a name without dots, got \"",
-                  bank.name, "\"");
+    ADATAPE_CHECK(!bank.name.empty() && bank.name.find('.') == std::string::npos, "config",
+                  "model.banks: expected a name without dots, got \"", bank.name, "\"");
     ADATAPE_CHECK(names.insert(bank.name).second, "config", "model.banks: expected different names, got \"", bank.name, "\" twice");
   }
   std::map<int64_t, int64_t> unlearned;  // readings before a block whose query is not learned
@@ -39,7 +40,8 @@ void AdaTapeConfig::validate(const InputSpec& input) const {
     ADATAPE_CHECK(names.count(reader.bank) == 1, "config", key, "bank: expected the name of one of model.banks, got \"", reader.bank, "\"");
     ADATAPE_CHECK(reader.before_block < blocks, "config", key, "before_block: expected 0 .. ", blocks - 1, ", got ", reader.before_block);
     ADATAPE_CHECK(i == 0 || readers[i - 1].before_block <= reader.before_block, "config", key,
-                  "before_block: expected readers in the order of their blocks, got ", reader.before_block, " after ", readers[i - 1].before_block);
+                  "before_block: expected readers in the order of their blocks, got ", reader.before_block, " after ",
+                  readers[i - 1].before_block);
     const bool token = reader.query == "token" || (reader.query == "auto" && head.pooling == "token");
     ADATAPE_CHECK(!token || stem.class_token, "config", key, "query: \"token\" needs model.class_token = true");
     if (reader.query != "learned") ++unlearned[reader.before_block];
@@ -57,8 +59,10 @@ AdaTape::AdaTape(const AdaTapeConfig& config, const InputSpec& input) : config_(
   }
   for (size_t i = 0; i < config.readers.size(); ++i) {
     const TapeReaderConfig& reader = config.readers[i];
-    readers_.push_back(register_module("reader_" + std::to_string(i), std::make_shared<TapeReader>(reader, static_cast<int64_t>(i), config.width)));
-    const auto bank = std::find_if(config.banks.begin(), config.banks.end(), [&](const TapeBankConfig& b) { return b.name == reader.bank; });
+    readers_.push_back(
+        register_module("reader_" + std::to_string(i), std::make_shared<TapeReader>(reader, static_cast<int64_t>(i), config.width)));
+    const auto bank =
+        std::find_if(config.banks.begin(), config.banks.end(), [&](const TapeBankConfig& b) { return b.name == reader.bank; });
     bank_of_reader_.push_back(static_cast<size_t>(bank - config.banks.begin()));
   }
   const int64_t first = config.readers.empty() ? config.blocks : config.readers.front().before_block;
@@ -76,6 +80,12 @@ void AdaTape::initialize(uint64_t seed, uint64_t draw) {
   for (const auto& reader : readers_) reader->initialize(generator);
   for (const auto& block : blocks_) block->initialize(generator);
   head_->initialize(generator);
+}
+
+std::vector<TapeReader*> AdaTape::tape_readers() {
+  std::vector<TapeReader*> readers;
+  for (const auto& reader : readers_) readers.push_back(reader.get());
+  return readers;
 }
 
 torch::Tensor AdaTape::query_of(const TapeReader& reader, const PackedTokens& tokens) const {
@@ -98,7 +108,8 @@ ModelOutput AdaTape::forward(const Batch& batch, const ForwardOptions& options) 
       TapeReading reading;
       tokens = readers_[next]->forward(tokens, query_of(*readers_[next], tokens), bank, context, reading);
       ponder = ponder.defined() ? ponder + reading.ponder : reading.ponder;
-      if (reading.query_log_density.defined()) output.random_choices.push_back({reading.query_log_density, readers_[next]->config.score_weight});
+      if (reading.query_log_density.defined())
+        output.random_choices.push_back({reading.query_log_density, readers_[next]->config.score_weight});
       output.readings.push_back(std::move(reading));
     }
     tokens = run_block(config_, *blocks_[i], i, config_.blocks, tokens, context);

@@ -8,8 +8,8 @@ namespace adatape {
 
 struct AdaTapeConfig : EncoderConfig {
   int64_t blocks = 2;
-  double ponder_weight = 0.01;                // lambda
-  std::optional<int64_t> tape_ffn_width;      // "ffn_width": as wide as the other one; 0: shared
+  double ponder_weight = 0.01;            // lambda
+  std::optional<int64_t> tape_ffn_width;  // "ffn_width": as wide as the other one; 0: shared
   std::vector<TapeBankConfig> banks{TapeBankConfig{}};
   std::vector<TapeReaderConfig> readers{TapeReaderConfig{}};
 
@@ -23,6 +23,7 @@ class AdaTape : public Model {
   AdaTape(const AdaTapeConfig& config, const InputSpec& input);
   void initialize(uint64_t seed, uint64_t draw) override;
   ModelOutput forward(const Batch& batch, const ForwardOptions& options) override;
+  std::vector<TapeReader*> tape_readers() override;
 
  private:
   torch::Tensor query_of(const TapeReader& reader, const PackedTokens& tokens) const;

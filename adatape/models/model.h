@@ -1,7 +1,6 @@
 // The interface of all models. A model is made from its configuration and the task's InputSpec by models/registry.h.
 #pragma once
 
-
 #include <functional>
 #include <memory>
 #include <string>
@@ -43,6 +42,8 @@ class Model : public Module {
   virtual ModelOutput forward(const Batch& batch, const ForwardOptions& options) = 0;
   // Task loss of each example [B]; models that weigh the losses of steps (PonderNet) override it. Auxiliary losses are not included.
   virtual torch::Tensor combine(const ModelOutput& output, const ExampleLoss& loss) const { return loss(output.logits); }
+  // The readers of tapes in the order in which they read; their settings may be changed between forward passes (train/tape_calibration.h).
+  virtual std::vector<TapeReader*> tape_readers() { return {}; }
   // False where an auxiliary loss is no mean over examples (such as one of the batch's mean halting): splitting a batch then changes it.
   virtual bool examples_are_independent() const { return true; }
 };

@@ -20,6 +20,10 @@ void TapeReaderConfig::fields(FieldVisitor& visit) {
   visit.integer_or("max_tape_tokens", max_tape_tokens, "bank", {1, 1000000}, "longest tape T; \"bank\" = ceil(rows / K) for each example");
   visit.real("threshold", threshold, {0, std::numeric_limits<double>::infinity(), true},
              "halting threshold tau (with max_tape_tokens = \"bank\": a share of T); moving it later never changes K");
+  visit.reals(
+      "random_threshold", random_threshold, {0, std::numeric_limits<double>::infinity(), true},
+      "lowest and highest threshold, [low, high]: while training each example draws its own (the same place in the range for all readers), "
+      "so that one model serves many tape lengths; empty: threshold always");
   visit.integer_or("rows_per_step", rows_per_step, "auto", {1, 1000000}, "bank rows K merged into one tape token; auto = floor(T / tau)");
   visit.choice("halting", halting, {"threshold", "none"}, "stop when the threshold is reached, or read T tokens always");
   visit.choice("selection", selection, {"query", "all", "given_order", "sorted", "random"},
@@ -53,6 +57,7 @@ void TapeReaderConfig::resolve(int64_t index, int64_t width, int64_t heads) {
                 selection, "\", which reads without a query");
   if (selection == "all") rows_per_step = 1;
   if (halting == "none" || selection == "all") {
+    ADATAPE_CHECK(random_threshold.empty(), "config", key, "random_threshold: expected a reader that halts by a threshold beside it");
     ADATAPE_CHECK(rows_per_step.has_value(), "config", key,
                   "rows_per_step: expected a number, because halting = \"none\" leaves no threshold to derive it from");
     return;
@@ -63,6 +68,10 @@ void TapeReaderConfig::resolve(int64_t index, int64_t width, int64_t heads) {
   ADATAPE_CHECK(threshold <= longest, "config", key, "threshold: expected at most ",
                 max_tape_tokens ? concat("max_tape_tokens = ", *max_tape_tokens) : std::string("1 (a share of the longest tape)"), ", got ",
                 threshold);
+  ADATAPE_CHECK(random_threshold.empty() ||
+                    (random_threshold.size() == 2 && random_threshold[0] <= random_threshold[1] && random_threshold[1] <= longest),
+                "config", key, "random_threshold: expected [low, high] with low <= high <= ", longest, ", got ", random_threshold.size(),
+                " numbers", random_threshold.size() == 2 ? concat(", ", random_threshold[0], " and ", random_threshold[1]) : "");
   // The small term keeps 6 / 2.0000000001-like divisions of exact ratios from losing a row.
   if (!rows_per_step) rows_per_step = std::max<int64_t>(1, static_cast<int64_t>(std::floor(longest / threshold + 1e-9)));
 }
@@ -142,6 +151,13 @@ torch::Tensor TapeReader::order_of(const BankRows& bank, int64_t batch, const Fo
   return torch::cat(orders);
 }
 
+torch::Tensor TapeReader::drawn_thresholds(const ForwardContext& context) const {
+  if (!context.training || config.random_threshold.empty()) return {};
+  const double low = config.random_threshold[0], high = config.random_threshold[1];
+  // No reader in the site: the knob moves all readers by one share, and so does training.
+  return counter_uniform(context.seed, context.step, site(Site::kThreshold), context.examples, 1).view({-1}) * (high - low) + low;
+}
+
 PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw_query, const BankRows& bank, const ForwardContext& context,
                                  TapeReading& reading) const {
   const int64_t batch = x.layout->batch(), rows = *config.rows_per_step;
@@ -157,7 +173,8 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
   options.norm_epsilon = norm->epsilon;
   const bool halts = config.halting == "threshold" && config.selection != "all";
   options.threshold = halts ? config.threshold : std::numeric_limits<double>::infinity();
-  torch::Tensor limits, thresholds;
+  torch::Tensor limits, thresholds = drawn_thresholds(context);
+  if (thresholds.defined()) thresholds = thresholds.to(device);
   if (config.max_tape_tokens && config.selection != "all") {
     options.max_steps = *config.max_tape_tokens;
   } else {
@@ -165,7 +182,7 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
     for (int64_t b = 0; b < batch; ++b) longest[b] = (bank.rows_of(b) + rows - 1) / rows;
     options.max_steps = std::max<int64_t>(1, longest.empty() ? 1 : *std::max_element(longest.begin(), longest.end()));
     limits = index_tensor(longest, device);
-    if (halts) thresholds = limits.to(torch::kFloat32) * config.threshold;
+    if (halts) thresholds = thresholds.defined() ? limits * thresholds : limits.to(torch::kFloat32) * config.threshold;
   }
 
   const NoisyQuery query_read = noisy(raw_query, context);

@@ -26,6 +26,7 @@ struct TapeReaderConfig {
   std::string query = "auto";                   // auto | token | gap | learned
   std::optional<int64_t> max_tape_tokens = 10;  // T; "bank" = ceil(rows / K) for each example
   double threshold = 2.0;                       // tau; with max_tape_tokens = "bank" a share of T
+  std::vector<double> random_threshold;         // empty, or lowest and highest tau of a training example; evaluation uses threshold
   std::optional<int64_t> rows_per_step;         // K; "auto" = floor(T / tau)
   std::string halting = "threshold";            // threshold | none
   std::string selection = "query";              // query | all | given_order | sorted | random
@@ -68,6 +69,8 @@ struct TapeReader : Module {
   NoisyQuery noisy(const torch::Tensor& raw, const ForwardContext& context) const;
   // Bank mask [R] or [B, M] of this step, or undefined.
   torch::Tensor drawn_mask(const BankRows& bank, int64_t batch, const ForwardContext& context) const;
+  // Threshold of each example of this step [B] float32 by random_threshold, or undefined.
+  torch::Tensor drawn_thresholds(const ForwardContext& context) const;
   // The `order` argument of tape_read for controls, or undefined for selection by query.
   torch::Tensor order_of(const BankRows& bank, int64_t batch, const ForwardContext& context) const;
 };

@@ -1,6 +1,7 @@
 // The tasks by name, one line each: an explicit list, since linkers drop static initialisers.
 #include "adatape/core/check.h"
 #include "adatape/tasks/addition/addition_task.h"
+#include "adatape/tasks/cluttered_scenes/cluttered_scenes_task.h"
 #include "adatape/tasks/image_classification/image_classification_task.h"
 #include "adatape/tasks/logic/logic_task.h"
 #include "adatape/tasks/nested_arithmetic/nested_arithmetic_task.h"
@@ -22,6 +23,8 @@ const std::vector<TaskEntry>& task_registry() {
       {"sort", "in which order did real numbers come, from the smallest to the largest", make_sort_config, make_sort_task},
       {"nested_arithmetic", "which digit is an expression of min, max, median and sum modulo 10", make_nested_arithmetic_config,
        make_nested_arithmetic_task},
+      {"cluttered_scenes", "which garment lies somewhere among pieces of others (scenes made on the fly from IDX files)",
+       make_cluttered_scenes_config, make_cluttered_scenes_task},
   };
   return registry;
 }

@@ -41,6 +41,13 @@ class Task {
   virtual at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const = 0;
   virtual at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const = 0;
 
+  // Where the thing to be recognised lies in the images of held_out_batch(split, first, count): int64 [count, 4] on the CPU, top, left,
+  // height, width in pixels. Undefined where the task does not know.
+  virtual at::Tensor held_out_boxes(Split split, int64_t first, int64_t count) const {
+    (void)split, (void)first, (void)count;
+    return {};
+  }
+
   // A number for each example that analysis plots tape lengths against (parity: how many 1s; images: the class), and what it is called.
   virtual at::Tensor example_covariate(const Batch& batch) const = 0;
   virtual std::string covariate_name() const = 0;

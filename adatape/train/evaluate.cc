@@ -87,7 +87,10 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
     result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     sums.loss += sum_of(model.combine(output, [&](const at::Tensor& logits) { return task.example_loss(logits, batch); }));
     for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) sums.auxiliary[auxiliary.name] += sum_of(auxiliary.values);
-    if (!quick) sums.add_groups(task.example_covariate(batch), correct);
+    if (!quick) {
+      sums.add_groups(task.example_covariate(batch), correct);
+      if (batch.labels.defined() && !task.input_spec().answers_each) result.classification.add(output.logits, batch.labels);
+    }
     if (progress) progress(first + batch.size());
   }
   const auto total = static_cast<double>(count);

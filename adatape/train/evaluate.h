@@ -6,6 +6,7 @@
 
 #include "adatape/models/model.h"
 #include "adatape/tasks/task.h"
+#include "adatape/train/classification_metrics.h"
 
 namespace adatape {
 
@@ -29,6 +30,7 @@ struct EvaluationResult {
   double examples_per_second = 0;            // of a pass without recording
   std::string covariate;                     // its name
   std::vector<CovariateGroup> by_covariate;  // ascending; empty when quick
+  ClassificationMetrics classification;      // of one answer an example from labelled classes; without classes when quick or otherwise
 };
 
 // quick: accuracy and losses only (validation while training). Otherwise a first pass without recording is timed, and tokens and FLOPs come

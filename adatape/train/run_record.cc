@@ -114,41 +114,50 @@ ordered_json accuracy_by_covariate(const EvaluationResult& result) {
   return {{"covariate", result.covariate}, {"groups", groups}};
 }
 
+void add_classification(ordered_json& row, const ClassificationMetrics& metrics) {
+  if (metrics.classes() == 0) return;
+  row["top5_accuracy"] = metrics.top5_accuracy();
+  row["calibration_error"] = metrics.calibration_error();
+  if (!metrics.confusion().empty()) row["confusion"] = metrics.confusion();
+}
+
 ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                          at::Device device, const std::string& command) {
   ordered_json history = ordered_json::array();
   for (const DrawRecord& draw : state.draws) {
     history.push_back({{"steps", draw.steps}, {"seconds", draw.seconds}, {"validation_accuracy", draw.validation_accuracy}});
   }
-  return {{"model", config.label},
-          {"model_name", config.model->name},
-          {"task", config.task->name},
-          {"seed", config.training.seed},
-          {"accuracy", test.accuracy},
-          {"loss", test.loss},
-          {"validation_accuracy", state.best_accuracy},
-          {"steps", state.step},
-          {"draws", state.draws.size()},
-          {"draw_history", history},
-          {"training_seconds", state.training_seconds},
-          {"wall_seconds", state.wall_seconds},
-          {"learning_rate", config.training.learning_rate},
-          {"parameters", parameters},
-          {"tape_length_mean", test.tape_length_mean},
-          {"tape_length_std", test.tape_length_std},
-          {"tokens", test.tokens},
-          {"token_steps", test.token_steps},
-          {"flops", test.flops},
-          {"examples_per_second", test.examples_per_second},
-          {"test_examples", test.examples},
-          {"accuracy_by_covariate", accuracy_by_covariate(test)},
-          {"best_step", state.best_step},
-          {"waited_for_data_seconds", state.waited_for_data_seconds},
-          {"device", device.str()},
-          {"threads", at::get_num_threads()},
-          {"version", kVersion},
-          {"command", command},
-          {"description", config.description}};
+  ordered_json row = {{"model", config.label},
+                      {"model_name", config.model->name},
+                      {"task", config.task->name},
+                      {"seed", config.training.seed},
+                      {"accuracy", test.accuracy},
+                      {"loss", test.loss},
+                      {"validation_accuracy", state.best_accuracy},
+                      {"steps", state.step},
+                      {"draws", state.draws.size()},
+                      {"draw_history", history},
+                      {"training_seconds", state.training_seconds},
+                      {"wall_seconds", state.wall_seconds},
+                      {"learning_rate", config.training.learning_rate},
+                      {"parameters", parameters},
+                      {"tape_length_mean", test.tape_length_mean},
+                      {"tape_length_std", test.tape_length_std},
+                      {"tokens", test.tokens},
+                      {"token_steps", test.token_steps},
+                      {"flops", test.flops},
+                      {"examples_per_second", test.examples_per_second},
+                      {"test_examples", test.examples},
+                      {"accuracy_by_covariate", accuracy_by_covariate(test)},
+                      {"best_step", state.best_step},
+                      {"waited_for_data_seconds", state.waited_for_data_seconds},
+                      {"device", device.str()},
+                      {"threads", at::get_num_threads()},
+                      {"version", kVersion},
+                      {"command", command},
+                      {"description", config.description}};
+  add_classification(row, test.classification);
+  return row;
 }
 
 std::string summarize_result(const ordered_json& result) {

@@ -42,6 +42,9 @@ std::string write_run_json(const std::string& output, const std::string& command
 // {"covariate": name, "groups": [{"value", "examples", "accuracy"}]}
 nlohmann::ordered_json accuracy_by_covariate(const EvaluationResult& result);
 
+// Adds "top5_accuracy", "calibration_error" and "confusion" (a row a true class) where there are classes.
+void add_classification(nlohmann::ordered_json& row, const ClassificationMetrics& metrics);
+
 // The content of result.json, one row of a table of results. "draws" counts; "draw_history" lists them.
 nlohmann::ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                                    at::Device device, const std::string& command);

@@ -49,7 +49,7 @@ class ReportTest : public ::testing::Test {
  protected:
   Comparison compared(const std::vector<std::string>& folders) const {
     Comparison comparison = read_comparison(folders, "adatape compare");
-    measure(comparison, at::kCPU, 100, 2);
+    measure(comparison, at::kCPU, {.examples = 100, .shown = 2});
     return comparison;
   }
   TemporaryFolder folder_;
@@ -119,6 +119,24 @@ TEST_F(ReportTest, PonderingAgainstDifficulty) {
   for (const ordered_json& mean : figure["data"][0]["y"]) EXPECT_LE(mean.get<double>(), 3);
   EXPECT_THAT(report_html(comparison), HasSubstr("How long is pondered"));
   EXPECT_THAT(report_html(compared({folder_ / "b"})), Not(HasSubstr("How long is pondered")));
+}
+
+TEST_F(ReportTest, SweepsTapeBudgets) {
+  RunConfig fixed = small_adatape({"label=adatape_fixed", "model.readers.0.halting=none"});
+  Comparison comparison = read_comparison(
+      {train_run(folder_ / "a", small_adatape()), train_run(folder_ / "b", std::move(fixed)), train_run(folder_ / "c", tiny_config())},
+      "adatape compare");
+  measure(comparison, at::kCPU, {.examples = 60, .shown = 1, .sweep = true});
+  ASSERT_EQ(comparison.measurements[0].budgets.size(), 6u);  // 8 symbols, 2 rows a step: the longest tape is the whole bank
+  EXPECT_TRUE(comparison.measurements[1].budgets.empty());
+  EXPECT_TRUE(comparison.measurements[2].budgets.empty());
+  const ordered_json trace = budget_curves(comparison, {0})["data"][0];
+  EXPECT_EQ(trace["x"].front(), 1.0);
+  EXPECT_EQ(trace["x"].back(), 4.0);
+  EXPECT_THAT(report_html(comparison), HasSubstr("What more tape buys"));
+  const ordered_json rows = measured_results_json(comparison)["runs"];
+  EXPECT_EQ(rows[0]["tape_budgets"].size(), 6u);
+  EXPECT_FALSE(rows[1].contains("tape_budgets") || rows[0].contains("images_per_second"));
 }
 
 TEST_F(ReportTest, SaysWhatCouldNotBeMeasured) {

@@ -35,6 +35,36 @@ TEST_F(EvaluateCommandTest, TableAndJson) {
   EXPECT_EQ(result["validation_accuracy"], validation["accuracy"]);
 }
 
+TEST_F(EvaluateCommandTest, TapeBudgets) {
+  const std::string settings =
+      "--set model.name=adatape --set task.length=12 --set model.readers.0.before_block=0 --set model.readers.0.max_tape_tokens=4 "
+      "--set model.readers.0.rows_per_step=2 --set training.steps=5";
+  ASSERT_EQ(run("train tiny.toml -q -o tape " + settings).status, 0);
+  const Outcome one = run("evaluate tape --tape-budget 2.5 --calibration-examples 80");
+  EXPECT_EQ(one.status, 0) << one.errors;
+  EXPECT_THAT(one.output, AllOf(HasSubstr("tape length"), HasSubstr("budget 2.5: "), HasSubstr("on 80 validation examples"),
+                                HasSubstr("--set model.readers.0.threshold=")));
+  // The settings that are printed do the same without the calibration.
+  const std::string printed =
+      one.output.substr(one.output.find("--set"), one.output.find("\n", one.output.find("--set")) - one.output.find("--set"));
+  const std::string set = printed.substr(0, printed.find(';'));
+  const json budget = json::parse(run("evaluate tape --json --tape-budget 2.5 --calibration-examples 80").output);
+  const json plain = json::parse(run("evaluate tape --json " + set).output);
+  EXPECT_EQ(budget["tape_length_mean"], plain["tape_length_mean"]);
+  EXPECT_EQ(budget["tape_budgets"][0]["calibrated"]["examples"], 80);
+
+  const Outcome several = run("evaluate tape --tape-budget 1,100%,5");
+  EXPECT_THAT(several.output, AllOf(HasSubstr("threshold / T"), HasSubstr("100.0 %"), HasSubstr("beyond training")));
+  const json sweep = json::parse(run("evaluate tape --sweep --json").output);
+  ASSERT_EQ(sweep["tape_budgets"].size(), 8u);
+  EXPECT_EQ(sweep["tape_budgets"][0]["tape_length_mean"], 1);
+  EXPECT_EQ(sweep["tape_budgets"][7]["tape_length_mean"], 6);
+
+  EXPECT_THAT(error_of("evaluate tape --tape-budget lots"), HasSubstr("mean tape tokens such as 4.5"));
+  train_run();
+  EXPECT_THAT(error_of("evaluate run --tape-budget 3"), HasSubstr("expected a model with a reader that halts"));
+}
+
 TEST_F(EvaluateCommandTest, BadModelsAreOneLine) {
   EXPECT_THAT(error_of("evaluate nowhere"), HasSubstr("found nothing there"));
   EXPECT_THAT(error_of("evaluate tiny.toml"), HasSubstr("found a file"));

@@ -28,7 +28,8 @@ TEST(TaskRegistry, EntriesMakeTheirConfigurations) {
     }
     EXPECT_TRUE(keys.contains("name"));
   }
-  EXPECT_EQ(names, (std::set<std::string>{"parity", "image_classification", "logic", "addition", "sort", "nested_arithmetic"}));
+  EXPECT_EQ(names, (std::set<std::string>{"parity", "image_classification", "logic", "addition", "sort", "nested_arithmetic",
+                                          "cluttered_scenes"}));
 }
 
 TEST(TaskRegistry, ConfigurationsRoundTrip) {
@@ -46,7 +47,8 @@ TEST(TaskRegistry, NamesTheNearestTask) {
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(),
-                 "task: expected one of parity, image_classification, logic, addition, sort, nested_arithmetic, got \"partiy\"; did you "
+                 "task: expected one of parity, image_classification, logic, addition, sort, nested_arithmetic, cluttered_scenes, got "
+                 "\"partiy\"; did you "
                  "mean \"parity\"?");
   }
 }

@@ -1,0 +1,104 @@
+// adatape analyse RUN: what a model with tapes reads, as pictures, a page and data.
+#include <ATen/Parallel.h>
+
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "adatape/analysis/number_text.h"
+#include "adatape/analysis/report.h"
+#include "adatape/analysis/survey_page.h"
+#include "adatape/analysis/survey_pictures.h"
+#include "adatape/analysis/tape_budget_table.h"
+#include "adatape/cli/command.h"
+#include "adatape/core/check.h"
+#include "adatape/core/device.h"
+#include "adatape/core/files.h"
+#include "adatape/core/progress.h"
+#include "adatape/core/signals.h"
+#include "adatape/train/tape_calibration.h"
+
+namespace adatape::cli {
+namespace {
+
+constexpr int64_t kShownExamples = 4;
+
+constexpr const char* kMore =
+    "Writes into DIR:\n"
+    "  analysis.html          opens offline in a browser: where the model reads over the data set and for each class, against the "
+    "distance\n"
+    "                         from the centre; tape length by class and difficulty; the examples with the shortest and longest tapes\n"
+    "  analysis.json          the numbers behind it\n"
+    "  reader_R_heatmap.png, reader_R_classes.png, shortest.png, longest.png   for banks of images\n"
+    "  plotly.min.js          draws the plots of analysis.html and must stay beside it\n"
+    "Where the task knows where the thing to be recognised lies (cluttered_scenes), the share of what was read that lies on it is given\n"
+    "against chance.\n"
+    "\n"
+    "Examples:\n"
+    "  adatape analyse runs/images/adatape_input_bank\n"
+    "  adatape analyse runs/images/adatape_input_bank --tape-budget 6 --output runs/six_tokens";
+
+struct Arguments {
+  std::string folder, output, budget, device = "auto";
+  int64_t examples = 10000;
+  int threads = 0;
+};
+
+int analyse(const Arguments& arguments) {
+  install_stop_handlers();
+  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
+  const c10::Device device = parse_device(arguments.device);
+  LoadedRun run = load_run(arguments.folder, {}, device);
+  const std::string output = arguments.output.empty() ? arguments.folder + "/analysis" : arguments.output;
+  std::string remark;
+  if (!arguments.budget.empty()) {
+    const TapeBudget budget = parse_tape_budget(arguments.budget);
+    TapeCalibration calibration(run, device, kCalibrationExamples, [] {
+      if (stop_requested()) throw Interrupted("analysis stopped; nothing was written");
+    });
+    const TapeSetting setting = calibration.find(budget);
+    apply_tape_setting(run, setting);
+    remark = concat("tape budget ", budget.text, setting.met ? "" : ", nearest below", setting.beyond_training ? ", beyond training" : "");
+    std::cout << tape_budget_remarks({BudgetResult{setting, {}}});
+  }
+  const int64_t examples = std::min(arguments.examples, run.task->held_out_size(Split::kTest));
+  Progress progress("analyse", examples, "examples");
+  const ReadingSurvey survey = survey_readings(run, device, examples, kShownExamples, [&](int64_t done) {
+    if (stop_requested()) throw Interrupted("analysis stopped; nothing was written");
+    progress.update(done);
+  });
+  progress.finish();
+  const std::string script = plotly_script();
+  make_directories(output);
+  const std::vector<std::string> pictures = write_survey_pictures(survey, output);
+  write_file_atomically(output + "/analysis.json", survey_json(survey).dump(1) + "\n");
+  write_file_atomically(output + "/plotly.min.js", script);
+  write_file_atomically(output + "/analysis.html", survey_html(survey, run.config.label, remark, command_line(), run.task->symbol_names()));
+  if (survey.on_object.examples() > 0) {
+    std::cout << "  read on the object   " << percent_text(survey.on_object.rows()) << " of the rows, "
+              << percent_text(survey.on_object.weighted()) << " by weight; by chance " << percent_text(survey.on_object.chance()) << "\n";
+  }
+  std::cout << "  page                 " << output << "/analysis.html\n";
+  for (const std::string& picture : pictures) std::cout << "  picture              " << output << "/" << picture << "\n";
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_analyse(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.footer(kMore);
+  app.add_option("RUN", arguments->folder, "run or model folder of a model with tapes")->required();
+  app.add_option("--output,-o", arguments->output, "folder for the results, made if need be [RUN/analysis]")->type_name("DIR");
+  app.add_option("--examples", arguments->examples, "test examples that are read")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--tape-budget", arguments->budget, "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (60%)")
+      ->type_name("X");
+  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
+  app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  return [arguments] { return analyse(*arguments); };
+}
+
+}  // namespace adatape::cli

@@ -1,0 +1,31 @@
+#include "program.h"
+
+namespace adatape {
+namespace {
+
+using testing::content_of;
+using ::testing::HasSubstr;
+using testing::Outcome;
+
+class AnalyseCommandTest : public testing::ProgramTest {};
+
+TEST_F(AnalyseCommandTest, WritesAPageAndData) {
+  const std::string settings =
+      "--set model.name=adatape --set task.length=12 --set model.readers.0.before_block=0 --set model.readers.0.max_tape_tokens=4 "
+      "--set model.readers.0.rows_per_step=2 --set training.steps=5";
+  ASSERT_EQ(run("train tiny.toml -q -o tape " + settings).status, 0);
+  const Outcome outcome = run("analyse tape --examples 70 --tape-budget 3");
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, ::testing::AllOf(HasSubstr("tape/analysis/analysis.html"), HasSubstr("budget 3: ")));
+  EXPECT_THAT(content_of(path("tape/analysis/analysis.html")), HasSubstr("tape budget 3"));
+  EXPECT_TRUE(exists("tape/analysis/plotly.min.js"));
+  EXPECT_EQ(nlohmann::json::parse(content_of(path("tape/analysis/analysis.json")))["examples"], 70);
+
+  ASSERT_EQ(run("train tiny.toml -q -o plain --set training.steps=5").status, 0);
+  EXPECT_THAT(error_of("analyse plain --output nowhere"), HasSubstr("expected a model with a tape, got transformer"));
+  EXPECT_THAT(error_of("analyse plain --tape-budget 3 --output nowhere"), HasSubstr("a reader that halts by a threshold"));
+  EXPECT_FALSE(exists("nowhere"));
+}
+
+}  // namespace
+}  // namespace adatape

@@ -1,0 +1,41 @@
+// Every configuration of the repository is one that `adatape train` takes.
+#include <algorithm>
+#include <set>
+
+#include "test_run.h"
+
+namespace adatape {
+namespace {
+
+namespace fs = std::filesystem;
+
+TEST(Configs, AreReadAndSayTheirOwnCommand) {
+  int64_t count = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(ADATAPE_SOURCE_DIR "/configs")) {
+    if (entry.path().extension() != ".toml") continue;
+    const std::string path = entry.path().string();
+    EXPECT_EQ(testing::error_of([&] { RunConfig::from_document(ConfigDocument::from_file(path)); }), "") << path;
+    EXPECT_THAT(read_file(path), ::testing::HasSubstr("adatape train " + fs::relative(entry.path(), ADATAPE_SOURCE_DIR).string())) << path;
+    ++count;
+  }
+  EXPECT_GT(count, 20);
+}
+
+// Models that are set against each other see the same examples under the same optimiser.
+TEST(Configs, ImageFamiliesAreTrainedAlike) {
+  for (const char* folder : {"fashion_mnist", "fashion_mnist/long", "cluttered_scenes"}) {
+    std::set<std::string> tasks, trainings;
+    for (const auto& entry : fs::directory_iterator(std::string(ADATAPE_SOURCE_DIR "/configs/images/") + folder)) {
+      if (entry.path().extension() != ".toml") continue;
+      RunConfig config = RunConfig::from_document(ConfigDocument::from_file(entry.path().string()));
+      tasks.insert(to_toml(*config.task));
+      trainings.insert(to_toml(config.training));
+      EXPECT_EQ(config.label, entry.path().stem());
+    }
+    EXPECT_EQ(tasks.size(), 1u) << folder;
+    EXPECT_EQ(trainings.size(), 1u) << folder;
+  }
+}
+
+}  // namespace
+}  // namespace adatape
