@@ -49,8 +49,19 @@ RecurrentState RecurrentCell::zero_state(int64_t rows) const {
   return {zeros, kind == Kind::kLstm ? zeros : torch::Tensor()};
 }
 
+// W_hh h + b_hh. Rows become few as they halt, and packed weights need no preparation however few they are.
+torch::Tensor RecurrentCell::product_with_state(const torch::Tensor& hidden) const {
+  if (!packed_path(hidden, packed_hh)) return linear(hidden, weight_hh, bias_hh);
+  add_matrix_product_flops(hidden.size(0) * state_flops_per_row());
+  return ops::packed_linear(hidden, packed_hh);
+}
+
+void RecurrentCell::pack(torch::Dtype products) {
+  packed_hh = weight_hh.is_cpu() ? ops::pack_weight(weight_hh, bias_hh, products) : ops::PackedWeight();
+}
+
 RecurrentState RecurrentCell::forward(const torch::Tensor& projected, const RecurrentState& state) const {
-  const torch::Tensor from_state = linear(state.hidden, weight_hh, bias_hh);
+  const torch::Tensor from_state = product_with_state(state.hidden);
   if (kind == Kind::kRnn) return {torch::tanh(projected + from_state), {}};
   if (kind == Kind::kGru) {
     const torch::Tensor gates = torch::sigmoid(projected.narrow(1, 0, 2 * width) + from_state.narrow(1, 0, 2 * width));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "adatape/nn/initialize.h"
+#include "adatape/nn/linear.h"
 
 namespace adatape {
 
@@ -40,6 +41,13 @@ struct RecurrentCell : Module {
   int64_t width;
   torch::Tensor weight_ih, weight_hh;  // [gates x S, input], [gates x S, S]
   torch::Tensor bias_ih, bias_hh;      // [gates x S]
+  ops::PackedWeight packed_hh;         // undefined before pack_for_inference
+
+ protected:
+  void pack(torch::Dtype products) override;
+
+ private:
+  torch::Tensor product_with_state(const torch::Tensor& hidden) const;
 };
 RecurrentCell::Kind parse_cell(const std::string& name);  // "rnn" | "gru" | "lstm"
 

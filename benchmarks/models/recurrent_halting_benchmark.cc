@@ -92,6 +92,7 @@ void recurrent_halting(benchmark::State& state, const std::string& name) {
   const std::shared_ptr<Model> model = find_model(name).make_model(*config, spec);
   model->initialize(1, 1);
   carry_number(*model);
+  model->pack_for_inference(torch::kFloat);
 
   std::vector<int64_t> spread;
   for (int64_t b = 0; b < kBatch; ++b) spread.push_back(1 + (b * 37) % kBatch * kSteps / kBatch);
