@@ -103,6 +103,7 @@ int evaluate_run(const Arguments& arguments) {
     progress.update(done);
   });
   progress.finish();
+  for (const std::string& note : run.task->notes()) std::cerr << "adatape: " << note << std::endl;
   if (arguments.json) {
     std::cout << row_of(run, arguments, result, device).dump(2) << "\n";
   } else {

@@ -24,6 +24,8 @@ struct Batch {
   at::Tensor symbols;            // int64 [total], all sequences one after another; undefined for images
   std::vector<int64_t> offsets;  // [B + 1] where each sequence begins in symbols; empty for images
   at::Tensor labels;             // int64 [B]; undefined where the answer is unknown
+  at::Tensor other_labels;       // int64 [B] of the example mixed in; undefined: nothing is mixed
+  at::Tensor label_weights;      // float32 [B] share of `labels` in each mixture, the rest is other_labels'; undefined with other_labels
   at::Tensor examples;           // int64 [B] on the CPU: identity of each example, which random draws key on
 
   int64_t size() const { return images.defined() ? images.size(0) : static_cast<int64_t>(offsets.size()) - 1; }

@@ -9,8 +9,8 @@ namespace adatape {
 const std::vector<TaskEntry>& task_registry() {
   static const std::vector<TaskEntry> registry = {
       {"parity", "is the number of 1s in a sequence over {-1, 0, 1} odd", make_parity_config, make_parity_task},
-      {"image_classification", "which class does an image show (IDX files, such as Fashion-MNIST)", make_image_classification_config,
-       make_image_classification_task},
+      {"image_classification", "which class does an image show (IDX files, such as Fashion-MNIST, or folders of pictures)",
+       make_image_classification_config, make_image_classification_task},
   };
   return registry;
 }

@@ -17,8 +17,10 @@ struct TaskConfig {
   std::string name;  // registry name
   virtual ~TaskConfig() = default;
   virtual void fields(FieldVisitor& visit) = 0;
-  virtual void validate() const = 0;       // what no single field's range can say; throws Error
-  virtual InputSpec input_spec() const = 0;  // known from the configuration alone, without opening data
+  // Puts values in the place of "auto", before validate(); config.toml holds the result. May look at which files there are.
+  virtual void resolve() {}
+  virtual void validate() const = 0;         // what no single field's range can say; throws Error
+  virtual InputSpec input_spec() const = 0;  // known from the resolved configuration alone, without opening data
 };
 
 class Task {
@@ -26,8 +28,8 @@ class Task {
   virtual ~Task() = default;
   virtual InputSpec input_spec() const = 0;
 
-  // The training batch of a step: a function of (seed, step, batch_size) alone, callable from several threads at once. `examples` identifies each
-  // (epoch, index) or drawn example, so random draws of the model differ between epochs.
+  // The training batch of a step: a function of (seed, step, batch_size) alone, callable from several threads at once. `examples`
+  // identifies each (epoch, index) or drawn example, so random draws of the model differ between epochs.
   virtual Batch training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const = 0;
   // Examples first .. first + count - 1 of a held-out split, always the same ones (independent of the training seed). Thread-safe.
   virtual Batch held_out_batch(Split split, int64_t first, int64_t count) const = 0;
@@ -46,6 +48,8 @@ class Task {
   // What the symbols or classes are called ("-1", "0", "1"; "T-shirt/top" ...).
   virtual std::vector<std::string> symbol_names() const { return {}; }
   virtual std::vector<std::string> class_names() const = 0;
+  // What a person should know about the data, a line each: how splits were made, what was passed over so far.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 struct TaskEntry {
