@@ -23,6 +23,28 @@ int64_t bank_rows_of(const TapeBankConfig& bank, const InputSpec& spec, int64_t 
   return (height / bank.patch) * (width / bank.patch);
 }
 
+ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
+                           const AdaTapeConfig& config, const InputSpec& spec) {
+  ShownExample example;
+  example.index = first + b;
+  example.label = batch.labels[b].item<int64_t>();
+  example.answer = output.logits[b].argmax().item<int64_t>();
+  example.covariate = covariate;
+  if (batch.images.defined()) {
+    example.image = batch.images[b].to(at::kCPU).contiguous();
+  } else {
+    const at::Tensor symbols =
+        batch.symbols.slice(0, batch.offsets[static_cast<size_t>(b)], batch.offsets[static_cast<size_t>(b) + 1]).to(at::kCPU).contiguous();
+    example.symbols.assign(symbols.const_data_ptr<int64_t>(), symbols.const_data_ptr<int64_t>() + symbols.numel());
+  }
+  for (const TapeReading& reading : output.readings) {
+    example.readings.push_back(example_reading(reading, b, config, spec, static_cast<int64_t>(example.symbols.size())));
+  }
+  return example;
+}
+
+}  // namespace
+
 ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaTapeConfig& config, const InputSpec& spec, int64_t symbols) {
   const TapeReaderConfig& reader = config.readers.at(static_cast<size_t>(reading.reader));
   const auto bank =
@@ -58,28 +80,6 @@ ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaT
   }
   return result;
 }
-
-ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
-                           const AdaTapeConfig& config, const InputSpec& spec) {
-  ShownExample example;
-  example.index = first + b;
-  example.label = batch.labels[b].item<int64_t>();
-  example.answer = output.logits[b].argmax().item<int64_t>();
-  example.covariate = covariate;
-  if (batch.images.defined()) {
-    example.image = batch.images[b].to(at::kCPU).contiguous();
-  } else {
-    const at::Tensor symbols =
-        batch.symbols.slice(0, batch.offsets[static_cast<size_t>(b)], batch.offsets[static_cast<size_t>(b) + 1]).to(at::kCPU).contiguous();
-    example.symbols.assign(symbols.const_data_ptr<int64_t>(), symbols.const_data_ptr<int64_t>() + symbols.numel());
-  }
-  for (const TapeReading& reading : output.readings) {
-    example.readings.push_back(example_reading(reading, b, config, spec, static_cast<int64_t>(example.symbols.size())));
-  }
-  return example;
-}
-
-}  // namespace
 
 TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,
                              const std::function<void()>& progress) {

@@ -24,6 +24,7 @@ constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells have it
 const std::vector<Command> kCommands = {
     {"train", "train a model from a configuration into a run folder; go on with a stopped run", declare_train},
     {"evaluate", "accuracy, tokens, cost and speed of a run or model folder on held-out data", declare_evaluate},
+    {"predict", "which class pictures show, what that cost and which patches were read", declare_predict},
     {"compare", "a table and a page that set several runs side by side", declare_compare},
     {"forward", "run a model on the tensors of a file and write every intermediate", declare_forward},
     {"import", "turn published weights into a model folder", declare_import},
