@@ -15,11 +15,12 @@
 
 namespace adatape {
 
-// One line of the table: ours against one rival. ratio = rival_ms / ours_ms; goal is its lower bound.
+// One line of the table: ours against one rival. ratio = rival_ms / ours_ms; where flops_saved says which share of the rival's FLOPs ours
+// does without, ratio = share of time saved / share of FLOPs saved. goal is its lower bound.
 struct BenchmarkRow {
   std::string name, rival;
-  double ours_ms = 0, rival_ms = 0, goal = 0;
-  double ratio() const { return rival_ms / ours_ms; }
+  double ours_ms = 0, rival_ms = 0, goal = 0, flops_saved = 0;
+  double ratio() const { return flops_saved > 0 ? (1 - ours_ms / rival_ms) / flops_saved : rival_ms / ours_ms; }
 };
 
 inline std::vector<BenchmarkRow>& benchmark_rows() {
@@ -50,12 +51,13 @@ inline double median_of(std::vector<double> values) {
 struct Rival {
   std::string name;
   std::function<void()> call;
-  std::string row = {};  // its row in the table; empty: none
-  double goal = 1;       // of the ratio
-  double allowed = 1;    // factor on the rival's time, for work that ours does on top
+  std::string row = {};    // its row in the table; empty: none
+  double goal = 1;         // of the ratio
+  double allowed = 1;      // factor on the rival's time, for work that ours does on top
+  double flops_saved = 0;  // share of the rival's FLOPs that ours does without, where that is what the row is about
 };
 
-// Counters: median_ms of ours; NAME_ms and NAME_ratio (NAME_ms / median_ms) of each rival. Warms each up once.
+// Counters: median_ms of ours; NAME_ms and NAME_ratio (as BenchmarkRow has it) of each rival. Warms each up once.
 inline void time_side_by_side(benchmark::State& state, const std::function<void()>& ours, const std::vector<Rival>& rivals) {
   ours();
   for (const Rival& rival : rivals) rival.call();
@@ -68,7 +70,8 @@ inline void time_side_by_side(benchmark::State& state, const std::function<void(
   }
   state.counters["median_ms"] = median_of(our_times);
   for (size_t i = 0; i < rivals.size(); ++i) {
-    const BenchmarkRow row{rivals[i].row, rivals[i].name, median_of(our_times), median_of(rival_times[i]), rivals[i].goal};
+    const BenchmarkRow row{rivals[i].row,  rivals[i].name,       median_of(our_times), median_of(rival_times[i]),
+                           rivals[i].goal, rivals[i].flops_saved};
     state.counters[row.rival + "_ms"] = row.rival_ms;
     state.counters[row.rival + "_ratio"] = row.ratio();
     if (!row.name.empty()) benchmark_rows().push_back(row);

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "adatape/core/check.h"
 #include "adatape/models/adatape.h"
@@ -18,7 +19,7 @@ std::vector<double> numbers_of(const at::Tensor& tensor) {
 // The rows of an example's bank.
 int64_t bank_rows_of(const TapeBankConfig& bank, const InputSpec& spec, int64_t symbols) {
   if (bank.kind == "learnable") return bank.rows;
-  if (spec.kind == InputSpec::Kind::kSymbols) return symbols;
+  if (spec.sequences()) return symbols;
   const int64_t height = bank.resolution > 0 ? bank.resolution : spec.height, width = bank.resolution > 0 ? bank.resolution : spec.width;
   return (height / bank.patch) * (width / bank.patch);
 }
@@ -32,6 +33,9 @@ ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_
   example.covariate = covariate;
   if (batch.images.defined()) {
     example.image = batch.images[b].to(at::kCPU).contiguous();
+  } else if (batch.vectors.defined()) {
+    example.symbols.resize(static_cast<size_t>(batch.offsets[static_cast<size_t>(b) + 1] - batch.offsets[static_cast<size_t>(b)]));
+    std::iota(example.symbols.begin(), example.symbols.end(), 0);
   } else {
     const at::Tensor symbols =
         batch.symbols.slice(0, batch.offsets[static_cast<size_t>(b)], batch.offsets[static_cast<size_t>(b) + 1]).to(at::kCPU).contiguous();

@@ -38,7 +38,7 @@ ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaT
 
 struct ShownExample {
   int64_t index = 0;             // in the test split
-  std::vector<int64_t> symbols;  // of a sequence
+  std::vector<int64_t> symbols;  // of a sequence; where it is one of vectors, their places
   at::Tensor image;              // float32 [C, H, W] in [-1, 1]; undefined for sequences
   int64_t label = 0, answer = 0;
   double covariate = 0;

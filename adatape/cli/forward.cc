@@ -19,7 +19,32 @@ struct Options {
 
 constexpr char kWhere[] = "forward";
 
-// Symbols are int [B, L], or packed [total] with `offsets` [B + 1].
+// Where sequences begin: `offsets` [B + 1] of a packed tensor [total, ...], or equal lengths [B, L, ...].
+std::vector<int64_t> read_offsets(const NamedTensors& tensors, const std::string& name, const at::Tensor& values, int64_t packed_dims,
+                                  const std::string& file) {
+  std::vector<int64_t> result;
+  const auto given = tensors.find("offsets");
+  if (given == tensors.end()) {
+    ADATAPE_CHECK(values.dim() == packed_dims + 1, kWhere, file, ": expected `", name,
+                  packed_dims == 1 ? "` [B, L], got " : "` [B, L, D], got ", values.sizes(), "; packed ",
+                  name == "vectors" ? "vectors" : "symbols", " need `offsets`");
+    for (int64_t b = 0; b <= values.size(0); ++b) result.push_back(b * values.size(1));
+    return result;
+  }
+  ADATAPE_CHECK(at::isIntegralType(given->second.scalar_type(), false), kWhere, file, ": expected integers in `offsets`, got ",
+                given->second.scalar_type());
+  const at::Tensor places = given->second.to(at::kLong).contiguous();
+  ADATAPE_CHECK(places.dim() == 1 && places.numel() > 0, kWhere, file, ": expected `offsets` [B + 1], got ", places.sizes());
+  result.assign(places.data_ptr<int64_t>(), places.data_ptr<int64_t>() + places.numel());
+  int64_t total = 1;
+  for (int64_t i = 0; i <= values.dim() - packed_dims; ++i) total *= values.size(i);
+  bool rising = result.front() == 0 && result.back() == total;
+  for (size_t i = 1; i < result.size(); ++i) rising = rising && result[i - 1] <= result[i];
+  ADATAPE_CHECK(rising, kWhere, file, ": expected `offsets` that rise from 0 to the ", total, name == "vectors" ? " vectors" : " symbols");
+  return result;
+}
+
+// Images [B, C, H, W]; sequences of equal length, or packed with `offsets`: symbols int [B, L] or [total], vectors [B, L, D] or [total, D].
 Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::string& file) {
   Batch batch;
   if (spec.kind == InputSpec::Kind::kImages) {
@@ -28,6 +53,14 @@ Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::
                   "] in [-1, 1], found none");
     batch.images = images->second.to(at::kFloat);
     ADATAPE_CHECK(at::isfinite(batch.images).all().item<bool>(), kWhere, file, ": expected finite numbers in `images`");
+  } else if (spec.kind == InputSpec::Kind::kVectors) {
+    const auto vectors = tensors.find("vectors");
+    ADATAPE_CHECK(vectors != tensors.end() && vectors->second.dim() >= 2, kWhere, file,
+                  ": expected `vectors` [B, L, D], or packed [total, D] with `offsets`, found ",
+                  vectors == tensors.end() ? "none" : concat(vectors->second.sizes()));
+    batch.offsets = read_offsets(tensors, "vectors", vectors->second, 2, file);
+    batch.vectors = vectors->second.to(at::kFloat).reshape({-1, vectors->second.size(-1)});
+    ADATAPE_CHECK(at::isfinite(batch.vectors).all().item<bool>(), kWhere, file, ": expected finite numbers in `vectors`");
   } else {
     const auto symbols = tensors.count("symbols") ? tensors.find("symbols") : tensors.find("token_ids");
     ADATAPE_CHECK(symbols != tensors.end(), kWhere, file,
@@ -35,21 +68,8 @@ Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::
     const at::Tensor& ids = symbols->second;
     ADATAPE_CHECK(at::isIntegralType(ids.scalar_type(), false), kWhere, file, ": expected integers in `", symbols->first, "`, got ",
                   ids.scalar_type());
+    batch.offsets = read_offsets(tensors, symbols->first, ids, 1, file);
     batch.symbols = ids.to(at::kLong).reshape({-1});
-    if (const auto offsets = tensors.find("offsets"); offsets != tensors.end()) {
-      ADATAPE_CHECK(at::isIntegralType(offsets->second.scalar_type(), false), kWhere, file, ": expected integers in `offsets`, got ",
-                    offsets->second.scalar_type());
-      const at::Tensor places = offsets->second.to(at::kLong).contiguous();
-      ADATAPE_CHECK(places.dim() == 1 && places.numel() > 0, kWhere, file, ": expected `offsets` [B + 1], got ", places.sizes());
-      batch.offsets.assign(places.data_ptr<int64_t>(), places.data_ptr<int64_t>() + places.numel());
-      bool rising = batch.offsets.front() == 0 && batch.offsets.back() == batch.symbols.numel();
-      for (size_t i = 1; i < batch.offsets.size(); ++i) rising = rising && batch.offsets[i - 1] <= batch.offsets[i];
-      ADATAPE_CHECK(rising, kWhere, file, ": expected `offsets` that rise from 0 to the ", batch.symbols.numel(), " symbols");
-    } else {
-      ADATAPE_CHECK(ids.dim() == 2, kWhere, file, ": expected `", symbols->first, "` [B, L], got ", ids.sizes(),
-                    "; packed symbols need `offsets`");
-      for (int64_t b = 0; b <= ids.size(0); ++b) batch.offsets.push_back(b * ids.size(1));
-    }
   }
   batch.examples = at::arange(batch.size(), at::kLong);
   return batch;
@@ -86,8 +106,9 @@ std::function<int()> declare_forward(CLI::App& app) {
   auto options = std::make_shared<Options>();
   app.description(
       "Runs a model on the tensors of a file and writes logits and every intermediate, for those who port or debug.\n"
-      "Input: `images` float [B, C, H, W] in [-1, 1], or `symbols` / `token_ids` integers [B, L] (or packed [total] with `offsets` [B + "
-      "1]).\n"
+      "Input: `images` float [B, C, H, W] in [-1, 1], `symbols` / `token_ids` integers [B, L], or `vectors` float [B, L, D]; sequences "
+      "also\n"
+      "packed ([total], [total, D]) with `offsets` [B + 1].\n"
       "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the "
       "reading\n"
       "after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with "

@@ -4,6 +4,7 @@
 
 #include "adatape/cli/command.h"
 #include "adatape/core/check.h"
+#include "adatape/models/presets.h"
 #include "adatape/models/registry.h"
 #include "adatape/train/run_config.h"
 
@@ -13,6 +14,7 @@ namespace {
 constexpr const char* kMore =
     "Examples:\n"
     "  adatape list models\n"
+    "  adatape list models vit_small_patch16_224    the keys that this name stands for\n"
     "  adatape list options adatape       keys of [model] with name = \"adatape\"\n"
     "  adatape list options parity        keys of [task] with name = \"parity\"\n"
     "  adatape list options training      keys of [training]; also: evaluation, run (keys of no table)\n"
@@ -26,7 +28,7 @@ using Rows = std::vector<std::vector<std::string>>;
 
 // Left-aligned columns; a cell wider than kWidest pushes its row only.
 void print_table(const Rows& rows) {
-  constexpr size_t kWidest = 44;
+  constexpr size_t kWidest = 48;
   std::vector<size_t> widths(rows.front().size(), 0);
   for (const auto& row : rows) {
     for (size_t column = 0; column < row.size(); ++column) {
@@ -47,6 +49,27 @@ void print_registry(const std::vector<Entry>& registry) {
   Rows rows;
   for (const Entry& entry : registry) rows.push_back({entry.name, entry.summary});
   print_table(rows);
+}
+
+void print_models() {
+  print_registry(model_registry());
+  std::cout << "\nPublished sizes, each a model.name of its own; keys beside it override its own:\n";
+  Rows rows;
+  for (const PresetFamily& family : preset_families()) rows.push_back({family.names, family.summary});
+  print_table(rows);
+}
+
+// What a preset's name stands for, as TOML.
+void print_preset(const ModelPreset& preset) {
+  ConfigDocument document = ConfigDocument::from_text("[model]\nname = \"" + preset.name + "\"\n");
+  expand_preset(document);
+  const auto config = find_model(preset.model).make_config();
+  struct Root {
+    ModelConfig& model;
+    void fields(FieldVisitor& visit) { visit.table("model", model, "what learns"); }
+  } root{*config};
+  document.read(root);
+  std::cout << "# " << preset.name << ": " << preset.size << "\n" << to_toml(root);
 }
 
 // The fields of RunConfig that belong to no table.
@@ -114,8 +137,8 @@ void print_options(const std::string& name) {
 }
 
 int list(const Arguments& arguments) {
-  ADATAPE_CHECK(arguments.what == "options" || arguments.name.empty(), "list", "only `list options` takes a name, got ", arguments.name);
-  if (arguments.what == "models") print_registry(model_registry());
+  ADATAPE_CHECK(arguments.what != "tasks" || arguments.name.empty(), "list", "expected no name after tasks, got ", arguments.name);
+  if (arguments.what == "models") arguments.name.empty() ? print_models() : print_preset(require_preset(arguments.name));
   if (arguments.what == "tasks") print_registry(task_registry());
   if (arguments.what == "options") print_options(arguments.name);
   return 0;
@@ -130,7 +153,7 @@ std::function<int()> declare_list(CLI::App& app) {
       ->required()
       ->check(CLI::IsMember({"models", "tasks", "options"}))
       ->type_name("");
-  app.add_option("NAME", arguments->name, "for options: a model, a task, training, evaluation or run [all]");
+  app.add_option("NAME", arguments->name, "for models: a published size; for options: a model, a task, training, evaluation or run [all]");
   return [arguments] { return list(*arguments); };
 }
 

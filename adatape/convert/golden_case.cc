@@ -70,7 +70,15 @@ CaseResult run_golden_case(const std::string& folder) {
     const std::string model = json["model"];
     CaseResult result;
     result.name = json.value("name", fs::path(folder).filename().string());
-    result.tensors = model == "tape_reader" ? run_tape_reader_case(json["config"], weights, inputs) : run_model_case(json["config"], model, weights, inputs);
+    if (model == "tape_reader") {
+      result.tensors = run_tape_reader_case(json["config"], weights, inputs);
+    } else if (model == "pondernet" || model == "pondernet_vit") {
+      result.tensors = run_pondernet_case(json["config"], weights, inputs);
+    } else if (model == "act_rnn") {
+      result.tensors = run_act_rnn_case(json["config"], weights, inputs);
+    } else {
+      result.tensors = run_model_case(json["config"], model, weights, inputs);
+    }
     if (!fs::exists(file("expected.safetensors"))) return result;
     result.compared = true;
     const Json tolerances = json.value("tolerance", Json::object());

@@ -31,6 +31,8 @@ CaseResult run_golden_case(const std::string& folder);
 
 // The tensors that a case's model gives; one function a kind of case.
 NamedTensors run_model_case(const nlohmann::json& config, const std::string& model, const NamedTensors& weights, const NamedTensors& inputs);
+NamedTensors run_pondernet_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
+NamedTensors run_act_rnn_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
 NamedTensors run_tape_reader_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
 
 }  // namespace adatape

@@ -5,7 +5,7 @@
 namespace adatape {
 
 void EncoderConfig::fields(FieldVisitor& visit) {
-  visit.text("name", name, "which model: see `adatape list models`");
+  visit.text("name", name, "which model, or which published size of one: see `adatape list models`");
   stem.fields(visit);
   visit.integer("width", width, {1, 65536}, "width D of all tokens");
   visit.integer("heads", heads, {1, 4096}, "attention heads; must divide width");
@@ -31,6 +31,8 @@ void EncoderConfig::validate(const InputSpec& input) const {
                 "model.pooling: \"token\" needs a class token; set model.class_token = true or model.pooling = \"gap\"");
   ADATAPE_CHECK(last_block == "all" || head.pooling == "token", "config",
                 "model.last_block: \"pooled\" needs model.pooling = \"token\", got \"", head.pooling, "\"");
+  ADATAPE_CHECK(!input.answers_each, "config", "model.name: \"", name,
+                "\" gives one answer an example, the task wants one for each element of a sequence");
   ADATAPE_CHECK(input.classes >= 2, "config", "task: expected at least 2 classes, got ", input.classes);
 }
 

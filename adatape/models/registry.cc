@@ -1,8 +1,11 @@
 #include "adatape/models/registry.h"
 
 #include "adatape/core/check.h"
+#include "adatape/models/act_rnn.h"
 #include "adatape/models/adatape.h"
 #include "adatape/models/avit.h"
+#include "adatape/models/pondernet_steps.h"
+#include "adatape/models/presets.h"
 #include "adatape/models/transformer.h"
 #include "adatape/models/universal_transformer.h"
 
@@ -27,6 +30,12 @@ std::shared_ptr<Model> model_of(const ModelConfig& config, const InputSpec& inpu
   return model;
 }
 
+std::shared_ptr<Model> pondernet_model(const ModelConfig& config, const InputSpec& input) {
+  const std::shared_ptr<PonderNet> model = make_pondernet(dynamic_cast<const PonderNetConfig&>(config), input);
+  model->initialize(0, 0);
+  return model;
+}
+
 template <class Config, class Family>
 ModelEntry entry(const char* name, const char* summary, std::unique_ptr<ModelConfig> (*make)() = config_of<Config>) {
   return {name, summary, make, model_of<Config, Family>};
@@ -37,13 +46,18 @@ ModelEntry entry(const char* name, const char* summary, std::unique_ptr<ModelCon
 const std::vector<ModelEntry>& model_registry() {
   static const std::vector<ModelEntry> registry = {
       entry<AdaTapeConfig, AdaTape>("adatape", "AdaTape: elastic input sequence by adaptive tape reading (arXiv 2301.13195)"),
+      entry<ActRnnConfig, ActRnn>("act_rnn",
+                                  "recurrent network that ponders at each element until its halting unit stops (arXiv 1603.08983)"),
+      {"pondernet", "one step repeated until a learnt probability of halting stops it (arXiv 2107.05407)", config_of<PonderNetConfig>,
+       pondernet_model},
       entry<TransformerConfig, Transformer>("transformer", "Transformer encoder on sequences, fixed budget (arXiv 1706.03762)"),
       entry<TransformerConfig, Transformer>("vit", "Vision Transformer, fixed budget (arXiv 2010.11929)"),
       entry<AVitConfig, AVit>("avit", "A-ViT: tokens halt at their own depth and leave the sequence (arXiv 2112.07658)"),
-      entry<UniversalTransformerConfig, UniversalTransformer>("universal_transformer",
-                                                              "one block applied until its ACT halting unit stops, per token or example (arXiv 1807.03819)"),
+      entry<UniversalTransformerConfig, UniversalTransformer>(
+          "universal_transformer", "one block applied until its ACT halting unit stops, per token or example (arXiv 1807.03819)"),
       entry<UniversalTransformerConfig, UniversalTransformer>("uvit", "Universal Transformer on images, shared blocks"),
-      entry<UniversalTransformerConfig, UniversalTransformer>("u2t", "Universal Transformer on images, a block of its own for each step", u2t_config),
+      entry<UniversalTransformerConfig, UniversalTransformer>("u2t", "Universal Transformer on images, a block of its own for each step",
+                                                              u2t_config),
   };
   return registry;
 }
@@ -54,9 +68,10 @@ const ModelEntry& find_model(const std::string& name) {
     if (model.name == name) return model;
     names.push_back(model.name);
   }
+  for (const std::string& preset : preset_names()) names.push_back(preset);
   const std::string near = nearest_word(name, names);
-  throw Error(concat("config: model.name: expected a known model, got \"", name, "\"", near.empty() ? "" : "; did you mean \"" + near + "\"?",
-                     " (see `adatape list models`)"));
+  throw Error(concat("config: model.name: expected a known model, got \"", name, "\"",
+                     near.empty() ? "" : "; did you mean \"" + near + "\"?", " (see `adatape list models`)"));
 }
 
 }  // namespace adatape

@@ -41,11 +41,35 @@ PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& 
   const PackLayout& layout = *x.layout;
   const int64_t head_dim = shape.width / shape.heads;
   const std::string part = "block " + std::to_string(index);
+  if (packed_path(x.values, qkv->packed) && !context.training) return forward_packed(x, context, part);
   const torch::Tensor projected = qkv->forward(attention_norm->forward(x.values)).view({-1, 3, shape.heads, head_dim});
   const torch::Tensor attended = packed_self_attention(projected, layout);
   context.count(part + " / attention projections", layout.lengths(), 8 * shape.width * shape.width);
   if (context.work != nullptr) context.count(part + " / attention", attention_pairs(layout, layout), 4 * shape.width);
   return {finish(x.values, attended, layout, context, index, stochastic_depth), x.layout};
+}
+
+// Norms, activations and residuals are done inside the matrix products; tokens of each kind take their network where they lie.
+PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardContext& context, const std::string& part) const {
+  const PackLayout& layout = *x.layout;
+  const int64_t width = shape.width, total = layout.total();
+  const torch::Tensor before = x.values.contiguous();
+  add_matrix_product_flops(total * (qkv->flops_per_row() + output->flops_per_row()));
+  context.count(part + " / attention projections", layout.lengths(), 8 * width * width);
+  if (context.work != nullptr) context.count(part + " / attention", attention_pairs(layout, layout), 4 * width);
+  const torch::Tensor projected =
+      ops::packed_linear(before, qkv->packed, attention_norm->rows()).view({-1, 3, shape.heads, width / shape.heads});
+  const torch::Tensor attended = packed_self_attention(projected, layout);
+  const torch::Tensor middle = ops::packed_linear(attended, output->packed, {}, ops::Activation::kNone, before);
+  count_feed_forward(layout, context, part);
+  torch::Tensor after = at::empty_like(middle);
+  if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) {
+    feed_forward->add_to_rows(middle, {}, *feed_forward_norm, after);
+  } else {
+    feed_forward->add_to_rows(middle, layout.rows_but(TokenKind::kTape), *feed_forward_norm, after);
+    tape_feed_forward->add_to_rows(middle, layout.rows_of(TokenKind::kTape), *feed_forward_norm, after);
+  }
+  return {after, x.layout};
 }
 
 torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout,
@@ -79,19 +103,23 @@ torch::Tensor EncoderBlock::finish(const torch::Tensor& x, const torch::Tensor& 
   return residual(after_attention, dropout(branch, layout, shape.dropout, context, 2 * place + 1));
 }
 
-torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,
-                                            const std::string& part) const {
+void EncoderBlock::count_feed_forward(const PackLayout& layout, const ForwardContext& context, const std::string& part) const {
+  if (context.work == nullptr) return;
   if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) {
     context.count(part + " / feed-forward", layout.lengths(), feed_forward->flops_per_row());
-    return feed_forward->forward(x);
+    return;
   }
-  if (context.work != nullptr) {
-    const std::vector<int64_t> tape = layout.lengths_of(TokenKind::kTape);
-    std::vector<int64_t> input = layout.lengths();
-    for (size_t b = 0; b < input.size(); ++b) input[b] -= tape[b];
-    context.count(part + " / feed-forward", input, feed_forward->flops_per_row());
-    context.count(part + " / tape feed-forward", tape, tape_feed_forward->flops_per_row());
-  }
+  const std::vector<int64_t> tape = layout.lengths_of(TokenKind::kTape);
+  std::vector<int64_t> input = layout.lengths();
+  for (size_t b = 0; b < input.size(); ++b) input[b] -= tape[b];
+  context.count(part + " / feed-forward", input, feed_forward->flops_per_row());
+  context.count(part + " / tape feed-forward", tape, tape_feed_forward->flops_per_row());
+}
+
+torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,
+                                            const std::string& part) const {
+  count_feed_forward(layout, context, part);
+  if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) return feed_forward->forward(x);
   if (layout.tape_is_last()) {  // a single example: its two kinds are views
     const int64_t tape = layout.count(TokenKind::kTape), input = layout.total() - tape;
     return torch::cat({feed_forward->forward(x.narrow(0, 0, input)), tape_feed_forward->forward(x.narrow(0, input, tape))});

@@ -37,6 +37,8 @@ struct EncoderBlock : Module {
  private:
   torch::Tensor finish(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout, const ForwardContext& context,
                        int64_t index, double stochastic_depth) const;
+  PackedTokens forward_packed(const PackedTokens& x, const ForwardContext& context, const std::string& part) const;
+  void count_feed_forward(const PackLayout& layout, const ForwardContext& context, const std::string& part) const;
   torch::Tensor feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,
                                 const std::string& part) const;
 };

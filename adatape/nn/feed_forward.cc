@@ -50,6 +50,30 @@ GluMlp::GluMlp(int64_t dim, int64_t width) {
 
 void GluMlp::initialize(at::Generator& generator) { initialize_pair(*expand, *contract, generator); }
 
-torch::Tensor GluMlp::forward(const torch::Tensor& x) const { return contract->forward(gated_unit(expand->forward(x))); }
+torch::Tensor GluMlp::forward(const torch::Tensor& x) const {
+  if (!packed_path(x, expand->packed)) return contract->forward(gated_unit(linear(x, expand->weight, expand->bias)));
+  add_matrix_product_flops(x.size(0) * expand->flops_per_row());
+  return contract->forward(ops::packed_linear(x.contiguous(), expand->packed, {}, ops::Activation::kGated));
+}
+
+void GluMlp::pack(torch::Dtype products) {
+  if (expand->weight.is_cpu()) expand->packed = ops::pack_weight(expand->weight, expand->bias, products, /*gated=*/true);
+}
+
+namespace {
+void add_packed(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, const Linear& expand, ops::Activation activation,
+                const Linear& contract, torch::Tensor& out) {
+  add_matrix_product_flops((rows.defined() ? rows.numel() : x.size(0)) * (expand.flops_per_row() + contract.flops_per_row()));
+  ops::packed_mlp(x, rows, norm.rows(), expand.packed, activation, contract.packed, out);
+}
+}  // namespace
+
+void Mlp::add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const {
+  add_packed(x, rows, norm, *expand, gelu == Gelu::kTanh ? ops::Activation::kGeluTanh : ops::Activation::kGeluExact, *contract, out);
+}
+
+void GluMlp::add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const {
+  add_packed(x, rows, norm, *expand, ops::Activation::kGated, *contract, out);
+}
 
 }  // namespace adatape

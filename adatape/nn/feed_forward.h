@@ -6,7 +6,7 @@
 
 namespace adatape {
 
-enum class Gelu { kTanh, kExact };  // Flax-born and GPT models use tanh, timm-born ones the exact form
+enum class Gelu { kTanh, kExact };         // Flax-born and GPT models use tanh, timm-born ones the exact form
 Gelu parse_gelu(const std::string& name);  // "tanh" | "exact"
 
 // Linear(D, m), GELU, Linear(m, D).
@@ -14,6 +14,8 @@ struct Mlp : Module {
   Mlp(int64_t dim, int64_t width, Gelu gelu);
   void initialize(at::Generator& generator);
   torch::Tensor forward(const torch::Tensor& x) const;  // [rows, D] -> [rows, D]
+  // out[r] = x[r] + network(norm(x[r])) for the rows listed (undefined: all); where packed_path(x, expand->packed).
+  void add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const;
   int64_t flops_per_row() const { return expand->flops_per_row() + contract->flops_per_row(); }
   std::shared_ptr<Linear> expand, contract;
   Gelu gelu;
@@ -24,8 +26,12 @@ struct GluMlp : Module {
   GluMlp(int64_t dim, int64_t width);
   void initialize(at::Generator& generator);
   torch::Tensor forward(const torch::Tensor& x) const;
+  void add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const;  // as Mlp's
   int64_t flops_per_row() const { return expand->flops_per_row() + contract->flops_per_row(); }
   std::shared_ptr<Linear> expand, contract;
+
+ protected:
+  void pack(torch::Dtype products) override;  // its gate needs the expanding weight's halves side by side
 };
 
 }  // namespace adatape

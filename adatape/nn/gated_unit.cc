@@ -9,16 +9,8 @@
 namespace adatape {
 namespace {
 
+using ops::cpu::sigmoid;
 using ops::cpu::Simd;
-
-// g <- 1 / (1 + e^-g), without overflow for any g.
-template <class S>
-ADATAPE_ALWAYS_INLINE void sigmoid(typename S::Floats& g) {
-  typename S::Floats e = g > 0 ? -g : g;
-  ops::cpu::exponential<S>(e);
-  const typename S::Floats one = typename S::Floats{} + 1.0f;
-  g = (g > 0 ? one : e) / (one + e);
-}
 
 // The vectors of a row that is not a multiple of them end in one that is copied through `tail`.
 template <class S, class Body>

@@ -20,6 +20,18 @@ Linear::Linear(int64_t in, int64_t out, bool with_bias) {
   if (with_bias) bias = register_parameter("bias", torch::zeros({out}));
 }
 
+torch::Tensor Linear::forward(const torch::Tensor& x) const {
+  if (!packed_path(x, packed)) return linear(x, weight, bias);
+  add_matrix_product_flops(x.size(0) * flops_per_row());
+  return ops::packed_linear(x.stride(1) == 1 ? x : x.contiguous(), packed);
+}
+
+void Linear::pack(torch::Dtype products) { packed = weight.is_cpu() ? ops::pack_weight(weight, bias, products) : ops::PackedWeight(); }
+
+bool packed_path(const torch::Tensor& x, const ops::PackedWeight& weight) {
+  return weight.defined() && !at::GradMode::is_enabled() && x.is_cpu() && x.scalar_type() == torch::kFloat && x.dim() == 2;
+}
+
 LayerNorm::LayerNorm(int64_t dim, double epsilon_) : epsilon(epsilon_) {
   weight = register_parameter("weight", torch::ones({dim}));
   bias = register_parameter("bias", torch::zeros({dim}));

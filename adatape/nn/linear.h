@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "adatape/nn/module.h"
+#include "adatape/ops/packed_linear/packed_linear.h"
 
 namespace adatape {
 
@@ -18,16 +19,24 @@ void add_matrix_product_flops(int64_t flops);
 
 struct Linear : Module {
   Linear(int64_t in, int64_t out, bool with_bias = true);
-  torch::Tensor forward(const torch::Tensor& x) const { return linear(x, weight, bias); }
+  torch::Tensor forward(const torch::Tensor& x) const;
   int64_t flops_per_row() const { return 2 * weight.size(0) * weight.size(1); }
-  torch::Tensor weight;  // [out, in]
-  torch::Tensor bias;    // [out]
+  torch::Tensor weight;      // [out, in]
+  torch::Tensor bias;        // [out]
+  ops::PackedWeight packed;  // undefined before pack_for_inference
+
+ protected:
+  void pack(torch::Dtype products) override;
 };
+
+// True where x [rows, in] and its layers can take the packed way: no gradient, float32 on the CPU.
+bool packed_path(const torch::Tensor& x, const ops::PackedWeight& weight);
 
 struct LayerNorm : Module {
   explicit LayerNorm(int64_t dim, double epsilon_ = 1e-6);
   torch::Tensor forward(const torch::Tensor& x) const;
-  torch::Tensor weight, bias;  // [dim]
+  ops::RowNorm rows() const { return {weight, bias, epsilon}; }  // to be fused into a product
+  torch::Tensor weight, bias;                                    // [dim]
   double epsilon;
 };
 

@@ -27,8 +27,13 @@ class Module {
   // Moves parameters (their data, not their identity).
   void to(torch::Device device);
   void to(torch::Dtype dtype);
+  // Stores the weights of CPU inference once more, in the order in which its kernels read them: forward passes without a gradient then use
+  // these. products: kFloat, or kBFloat16 for factors of 16 bits where the processor multiplies them. Weights that change later need
+  // another call.
+  void pack_for_inference(torch::Dtype products);
 
  protected:
+  virtual void pack(torch::Dtype products) { (void)products; }
   // Makes tensor a leaf that requires a gradient and names it; returns it.
   torch::Tensor register_parameter(const std::string& name, const torch::Tensor& tensor);
   template <class Child>

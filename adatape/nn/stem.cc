@@ -8,9 +8,9 @@
 namespace adatape {
 
 void StemConfig::fields(FieldVisitor& visit) {
-  visit.choice(
-      "input", input, {"auto", "patches", "tokens", "flat", "class_token"},
-      "what becomes input tokens: image patches, one token a symbol, the flattened sequence as one token, or only a learned class token");
+  visit.choice("input", input, {"auto", "patches", "tokens", "flat", "class_token"},
+               "what becomes input tokens: image patches, one token a symbol or vector, the flattened sequence as one token, or only a "
+               "learned class token");
   visit.integer("patch", patch, {1, 4096}, "side of an image patch in pixels");
   visit.boolean("class_token", class_token, "put a learned class token in front");
   visit.choice("class_token_start", class_token_start, {"zeros", "normal"},
@@ -23,8 +23,11 @@ void StemConfig::resolve(const InputSpec& spec) {
   if (input == "auto") input = images ? "patches" : "tokens";
   if (input == "class_token") class_token = true;
   ADATAPE_CHECK(images ? (input == "patches" || input == "class_token") : input != "patches", "config", "model.input: \"", input,
-                "\" cannot read ", images ? "images" : "symbols", "; expected ",
-                images ? "patches or class_token" : "tokens, flat or class_token");
+                "\" cannot read ",
+                images                                   ? "images"
+                : spec.kind == InputSpec::Kind::kSymbols ? "symbols"
+                                                         : "vectors",
+                "; expected ", images ? "patches or class_token" : "tokens, flat or class_token");
   if (input == "patches") {
     ADATAPE_CHECK(patch <= spec.height && patch <= spec.width, "config", "model.patch: expected at most the image's ", spec.height, " x ",
                   spec.width, ", got ", patch);
@@ -38,10 +41,10 @@ Stem::Stem(const StemConfig& config_, const InputSpec& spec_, int64_t width) : c
     patch_weight = register_parameter("patch_weight", torch::zeros({width, spec.channels, config.patch, config.patch}));
     tokens = (spec.height / config.patch) * (spec.width / config.patch);
   } else if (config.input == "tokens") {
-    symbol_weight = register_parameter("symbol_weight", torch::zeros({width, spec.vocabulary}));
+    register_element_weight(width, 1);
     tokens = spec.length;
   } else if (config.input == "flat") {
-    symbol_weight = register_parameter("symbol_weight", torch::zeros({width, spec.length * spec.vocabulary}));
+    register_element_weight(width, spec.length);
   }
   if (config.input != "class_token") bias = register_parameter("bias", torch::zeros({width}));
   if (config.class_token) class_token = register_parameter("class_token", torch::zeros({width}));
@@ -50,10 +53,19 @@ Stem::Stem(const StemConfig& config_, const InputSpec& spec_, int64_t width) : c
   }
 }
 
+void Stem::register_element_weight(int64_t width, int64_t elements) {
+  if (spec.kind == InputSpec::Kind::kVectors) {
+    vector_weight = register_parameter("vector_weight", torch::zeros({width, elements * spec.dimension}));
+  } else {
+    symbol_weight = register_parameter("symbol_weight", torch::zeros({width, elements * spec.vocabulary}));
+  }
+}
+
 void Stem::initialize(at::Generator& generator) {
   torch::NoGradGuard no_grad;
   if (patch_weight.defined()) lecun_normal(patch_weight, patch_weight.numel() / patch_weight.size(0), generator);
   if (symbol_weight.defined()) lecun_normal(symbol_weight, symbol_weight.size(1), generator);
+  if (vector_weight.defined()) lecun_normal(vector_weight, vector_weight.size(1), generator);
   if (bias.defined()) bias.zero_();
   if (class_token.defined()) {
     class_token.zero_();
@@ -71,24 +83,35 @@ PackedTokens Stem::patches(const Batch& batch, const ForwardContext& context) co
 }
 
 // A Linear of one-hot vectors is a look-up: no multiply-adds, and equal symbols give equal bits.
-PackedTokens Stem::symbols(const Batch& batch) const {
+PackedTokens Stem::elements(const Batch& batch, const ForwardContext& context) const {
   std::vector<int64_t> lengths;
   for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
-  return {(symbol_weight.t() + bias).index_select(0, batch.symbols),
-          std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device())};
+  if (symbol_weight.defined()) {
+    return {(symbol_weight.t() + bias).index_select(0, batch.symbols),
+            std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device())};
+  }
+  context.count("stem / vectors", lengths, 2 * vector_weight.numel());
+  return {linear(batch.vectors, vector_weight, bias),
+          std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.vectors.device())};
 }
 
-PackedTokens Stem::flat(const Batch& batch) const {
+PackedTokens Stem::flat(const Batch& batch, const ForwardContext& context) const {
   for (int64_t b = 0; b < batch.size(); ++b) {
     const int64_t length = batch.offsets[b + 1] - batch.offsets[b];
     ADATAPE_CHECK(length == spec.length, "model", "flat input: expected sequences of length ", spec.length, ", got ", length,
                   "; train with model.input = \"tokens\" or \"class_token\" for other lengths");
   }
-  const torch::Tensor places =
-      torch::arange(spec.length, batch.symbols.options()) * spec.vocabulary + batch.symbols.view({-1, spec.length});
-  const torch::Tensor values = at::embedding(symbol_weight.t(), places).sum(1) + bias;  // [B, D]
-  return {values, std::make_shared<const PackLayout>(std::vector<int64_t>(static_cast<size_t>(batch.size()), 1), std::vector<TokenKind>{},
-                                                     batch.symbols.device())};
+  const std::vector<int64_t> ones(static_cast<size_t>(batch.size()), 1);
+  torch::Tensor values;  // [B, D]
+  if (symbol_weight.defined()) {
+    const torch::Tensor places =
+        torch::arange(spec.length, batch.symbols.options()) * spec.vocabulary + batch.symbols.view({-1, spec.length});
+    values = at::embedding(symbol_weight.t(), places).sum(1) + bias;
+  } else {
+    context.count("stem / vectors", ones, 2 * vector_weight.numel());
+    values = linear(batch.vectors.reshape({batch.size(), spec.length * spec.dimension}), vector_weight, bias);
+  }
+  return {values, std::make_shared<const PackLayout>(ones, std::vector<TokenKind>{}, values.device())};
 }
 
 PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) const {
@@ -97,9 +120,9 @@ PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) co
   if (config.input == "patches") {
     tokens = patches(batch, context);
   } else if (config.input == "tokens") {
-    tokens = symbols(batch);
+    tokens = elements(batch, context);
   } else if (config.input == "flat") {
-    tokens = flat(batch);
+    tokens = flat(batch, context);
   } else {
     tokens = {class_token.new_zeros({0, class_token.size(0)}),
               std::make_shared<const PackLayout>(std::vector<int64_t>(static_cast<size_t>(batch.size())), std::vector<TokenKind>{},
@@ -129,6 +152,12 @@ void check_batch(const Batch& batch, const InputSpec& spec) {
     ADATAPE_CHECK(batch.images.dim() == 4 && batch.images.size(1) == spec.channels && batch.images.size(2) == spec.height &&
                       batch.images.size(3) == spec.width,
                   "model", "expected images [B, ", spec.channels, ", ", spec.height, ", ", spec.width, "], got ", batch.images.sizes());
+    return;
+  }
+  if (spec.kind == InputSpec::Kind::kVectors) {
+    ADATAPE_CHECK(batch.vectors.defined() && !batch.offsets.empty(), "model", "expected vectors, got a batch without them");
+    ADATAPE_CHECK(batch.vectors.dim() == 2 && batch.vectors.size(1) == spec.dimension && batch.vectors.size(0) == batch.offsets.back(),
+                  "model", "expected vectors [", batch.offsets.back(), ", ", spec.dimension, "], got ", batch.vectors.sizes());
     return;
   }
   ADATAPE_CHECK(batch.symbols.defined() && !batch.offsets.empty(), "model", "expected symbols, got a batch without them");

@@ -1,4 +1,5 @@
-// From a batch to the first packed tokens: image patches, one token a symbol, the flattened sequence as one token, or a class token alone.
+// From a batch to the first packed tokens: image patches, one token a symbol or vector, the flattened sequence as one token, or a class
+// token alone.
 #pragma once
 
 #include "adatape/core/batch.h"
@@ -29,14 +30,16 @@ struct Stem : Module {
   InputSpec spec;
   torch::Tensor patch_weight;   // [D, C, patch, patch]; patches
   torch::Tensor symbol_weight;  // [D, vocabulary] (tokens) or [D, length * vocabulary] (flat: position-major)
+  torch::Tensor vector_weight;  // [D, dimension] (tokens) or [D, length * dimension] (flat)
   torch::Tensor bias;           // [D]; undefined for class_token
   torch::Tensor class_token;    // [D]; undefined without
   torch::Tensor positions;      // [tokens, D], the class token's first; undefined without
 
  private:
+  void register_element_weight(int64_t width, int64_t elements);
   PackedTokens patches(const Batch& batch, const ForwardContext& context) const;
-  PackedTokens symbols(const Batch& batch) const;
-  PackedTokens flat(const Batch& batch) const;
+  PackedTokens elements(const Batch& batch, const ForwardContext& context) const;
+  PackedTokens flat(const Batch& batch, const ForwardContext& context) const;
 };
 
 // Error unless the batch holds what the spec says: kind, sizes, symbols within the vocabulary.

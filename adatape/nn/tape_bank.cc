@@ -11,7 +11,7 @@ void TapeBankConfig::fields(FieldVisitor& visit) {
   visit.integer("rows", rows, {1, 100000000}, "learnable bank: number of rows M");
   visit.integer("patch", patch, {1, 4096}, "input-driven bank of images: side of a bank patch in pixels");
   visit.integer("resolution", resolution, {0, 16384}, "input-driven bank of images: resize the image to this side first; 0 = as it is");
-  visit.choice("positions", positions, {"auto", "on", "off"}, "position embedding of the rows; auto: on for images, off for symbols");
+  visit.choice("positions", positions, {"auto", "on", "off"}, "position embedding of the rows; auto: on for images, off for sequences");
 }
 
 TapeBank::TapeBank(const TapeBankConfig& config_, const InputSpec& spec_, int64_t width) : config(config_), spec(spec_) {
@@ -29,6 +29,8 @@ TapeBank::TapeBank(const TapeBankConfig& config_, const InputSpec& spec_, int64_
                   "\": expected patch at most ", std::min(height, image_width), ", got ", config.patch);
     count = (height / config.patch) * (image_width / config.patch);
     patch_weight = register_parameter("patch_weight", torch::zeros({width, spec.channels, config.patch, config.patch}));
+  } else if (spec.kind == InputSpec::Kind::kVectors) {
+    vector_weight = register_parameter("vector_weight", torch::zeros({width, spec.dimension}));
   } else {
     symbol_weight = register_parameter("symbol_weight", torch::zeros({width, spec.vocabulary}));
   }
@@ -42,23 +44,30 @@ void TapeBank::initialize(at::Generator& generator) {
   if (rows.defined()) truncated_normal(rows, 0.02, generator);
   if (patch_weight.defined()) lecun_normal(patch_weight, patch_weight.numel() / patch_weight.size(0), generator);
   if (symbol_weight.defined()) lecun_normal(symbol_weight, symbol_weight.size(1), generator);
+  if (vector_weight.defined()) lecun_normal(vector_weight, vector_weight.size(1), generator);
   if (bias.defined()) bias.zero_();
   if (positions.defined()) normal(positions, 0.02, generator);
   if (project) xavier_uniform(*project, generator);
 }
 
+void TapeBank::pack(torch::Dtype) {
+  if (project) project->pack_for_inference(torch::kFloat);
+}
+
 BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) const {
   if (rows.defined()) return {rows, nullptr};
   const std::string part = "bank " + config.name;
-  if (spec.kind == InputSpec::Kind::kSymbols) {
+  if (spec.sequences()) {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
-    auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device());
+    if (vector_weight.defined()) context.count(part + " / vectors", lengths, 2 * vector_weight.numel());
+    auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, bias.device());
     // A look-up, so that equal symbols are equal bits: their scores then tie exactly and the lower index wins.
-    torch::Tensor values = (symbol_weight.t() + bias).index_select(0, batch.symbols);
+    torch::Tensor values =
+        vector_weight.defined() ? linear(batch.vectors, vector_weight, bias) : (symbol_weight.t() + bias).index_select(0, batch.symbols);
     if (positions.defined()) {
       ADATAPE_CHECK(layout->longest() <= positions.size(0), "model", "bank \"", config.name, "\": expected sequences of at most ",
-                    positions.size(0), " symbols (learned positions), got ", layout->longest());
+                    positions.size(0), " elements (learned positions), got ", layout->longest());
       const torch::Tensor place = torch::arange(layout->total(), layout->offsets_tensor().options()) -
                                   layout->offsets_tensor().index_select(0, layout->example_of_token());
       values = values + positions.index_select(0, place);

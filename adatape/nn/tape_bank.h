@@ -15,7 +15,7 @@ struct TapeBankConfig {
   int64_t rows = 10000;            // learnable: M
   int64_t patch = 8;               // input, images: side of a bank patch in pixels
   int64_t resolution = 0;          // input, images: the image is resized to this side first; 0 = as it is
-  std::string positions = "auto";  // input: on | off | auto (on for images, off for symbols)
+  std::string positions = "auto";  // input: on | off | auto (on for images, off for sequences)
   void fields(FieldVisitor& visit);
 };
 
@@ -35,10 +35,14 @@ struct TapeBank : Module {
   InputSpec spec;
   torch::Tensor rows;               // [M, D]; learnable
   torch::Tensor symbol_weight;      // [D, vocabulary]; input, symbols
+  torch::Tensor vector_weight;      // [D, dimension]; input, vectors
   torch::Tensor patch_weight;       // [D, C, patch, patch]; input, images
   torch::Tensor bias;               // [D]; input
   torch::Tensor positions;          // [M, D]; undefined: none
   std::shared_ptr<Linear> project;  // [D, D]; input, images
+
+ protected:
+  void pack(torch::Dtype products) override;  // float32 always: rounded rows would be other selections
 };
 
 }  // namespace adatape

@@ -43,4 +43,13 @@ ADATAPE_ALWAYS_INLINE void exponential(typename S::Floats& x) {
   x = vanishes ? F{} : y * power;
 }
 
+// g <- 1 / (1 + e^-g), without overflow for any g.
+template <class S>
+ADATAPE_ALWAYS_INLINE void sigmoid(typename S::Floats& g) {
+  typename S::Floats e = g > 0 ? -g : g;
+  exponential<S>(e);
+  const typename S::Floats one = typename S::Floats{} + 1.0f;
+  g = (g > 0 ? one : e) / (one + e);
+}
+
 }  // namespace adatape::ops::cpu

@@ -1,16 +1,27 @@
 // The tasks by name, one line each: an explicit list, since linkers drop static initialisers.
 #include "adatape/core/check.h"
+#include "adatape/tasks/addition/addition_task.h"
 #include "adatape/tasks/image_classification/image_classification_task.h"
+#include "adatape/tasks/logic/logic_task.h"
+#include "adatape/tasks/nested_arithmetic/nested_arithmetic_task.h"
 #include "adatape/tasks/parity/parity_task.h"
+#include "adatape/tasks/sort/sort_task.h"
 #include "adatape/tasks/task.h"
 
 namespace adatape {
+
+at::Tensor Task::element_covariate(const Batch&) const { return {}; }
 
 const std::vector<TaskEntry>& task_registry() {
   static const std::vector<TaskEntry> registry = {
       {"parity", "is the number of 1s in a sequence over {-1, 0, 1} odd", make_parity_config, make_parity_task},
       {"image_classification", "which class does an image show (IDX files, such as Fashion-MNIST, or folders of pictures)",
        make_image_classification_config, make_image_classification_task},
+      {"logic", "what comes out of chains of binary gates", make_logic_config, make_logic_task},
+      {"addition", "what is the sum so far of decimal numbers, digit by digit", make_addition_config, make_addition_task},
+      {"sort", "in which order did real numbers come, from the smallest to the largest", make_sort_config, make_sort_task},
+      {"nested_arithmetic", "which digit is an expression of min, max, median and sum modulo 10", make_nested_arithmetic_config,
+       make_nested_arithmetic_task},
   };
   return registry;
 }

@@ -38,13 +38,18 @@ class Task {
   // Training examples in an epoch, for reports; 0 where they are drawn without end.
   virtual int64_t epoch_size() const = 0;
 
-  // logits [B, classes] -> loss [B] (differentiable); correct -> bool [B].
+  // logits [B, classes], or packed [total, classes] where InputSpec::answers_each -> loss of each example [B] (differentiable); correct ->
+  // bool [B], where elements have answers whether all of the example's are right.
   virtual at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const = 0;
   virtual at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const = 0;
 
   // A number for each example that analysis plots tape lengths against (parity: how many 1s; images: the class), and what it is called.
   virtual at::Tensor example_covariate(const Batch& batch) const = 0;
   virtual std::string covariate_name() const = 0;
+  // The same for each element of a sequence, [total], where elements differ in how hard they are (gates of a chain); undefined: they do
+  // not, and analysis takes the example's number.
+  virtual at::Tensor element_covariate(const Batch& batch) const;
+  virtual std::string element_covariate_name() const { return covariate_name(); }
   // What the symbols or classes are called ("-1", "0", "1"; "T-shirt/top" ...).
   virtual std::vector<std::string> symbol_names() const { return {}; }
   virtual std::vector<std::string> class_names() const = 0;

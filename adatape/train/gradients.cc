@@ -62,12 +62,13 @@ BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, 
   std::vector<BatchGradients> results(static_cast<size_t>(parts));
   std::vector<std::exception_ptr> errors(static_cast<size_t>(parts));
   const int64_t size = batch.size();
+  const bool answers_each = task.input_spec().answers_each;
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       try {
         const int64_t first = i * size / parts, count = (i + 1) * size / parts - first;
-        results[static_cast<size_t>(i)] = gradients_of_part(model, parameters, task, micro_batch(batch, first, count), options,
-                                                            share * static_cast<double>(count) / static_cast<double>(size));
+        results[static_cast<size_t>(i)] = gradients_of_part(model, parameters, task, micro_batch(batch, first, count, answers_each),
+                                                            options, share * static_cast<double>(count) / static_cast<double>(size));
       } catch (...) {
         errors[static_cast<size_t>(i)] = std::current_exception();  // the first part's error is the one that is told
       }

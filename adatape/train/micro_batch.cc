@@ -4,7 +4,7 @@
 
 namespace adatape {
 
-Batch micro_batch(const Batch& batch, int64_t first, int64_t count) {
+Batch micro_batch(const Batch& batch, int64_t first, int64_t count, bool answers_each) {
   ADATAPE_CHECK(first >= 0 && count >= 1 && first + count <= batch.size(), "micro-batch", "expected examples within 0 .. ",
                 batch.size() - 1, ", got ", first, " .. ", first + count - 1);
   Batch part;
@@ -13,9 +13,12 @@ Batch micro_batch(const Batch& batch, int64_t first, int64_t count) {
   } else {
     const int64_t begin = batch.offsets[static_cast<size_t>(first)];
     for (int64_t b = first; b <= first + count; ++b) part.offsets.push_back(batch.offsets[static_cast<size_t>(b)] - begin);
-    part.symbols = batch.symbols.narrow(0, begin, part.offsets.back());
+    const int64_t elements = part.offsets.back();
+    if (batch.symbols.defined()) part.symbols = batch.symbols.narrow(0, begin, elements);
+    if (batch.vectors.defined()) part.vectors = batch.vectors.narrow(0, begin, elements);
+    if (batch.labels.defined()) part.labels = answers_each ? batch.labels.narrow(0, begin, elements) : batch.labels.narrow(0, first, count);
   }
-  if (batch.labels.defined()) part.labels = batch.labels.narrow(0, first, count);
+  if (batch.images.defined() && batch.labels.defined()) part.labels = batch.labels.narrow(0, first, count);
   if (batch.other_labels.defined()) {
     part.other_labels = batch.other_labels.narrow(0, first, count);
     part.label_weights = batch.label_weights.narrow(0, first, count);

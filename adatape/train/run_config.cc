@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "adatape/core/check.h"
+#include "adatape/models/presets.h"
 #include "adatape/models/registry.h"
 
 namespace adatape {
@@ -68,7 +69,7 @@ void EvaluationConfig::fields(FieldVisitor& visit) {
 }
 
 void RunConfig::fields(FieldVisitor& visit) {
-  visit.text("label", label, "name of the run in tables and plots; default: the model's name");
+  visit.text("label", label, "name of the run in tables and plots; default: model.name as it was given");
   visit.text("description", description, "what the run shows, in a sentence or two; reports print it");
   visit.table("task", *task, "what to learn");
   visit.table("model", *model, "what learns");
@@ -78,12 +79,14 @@ void RunConfig::fields(FieldVisitor& visit) {
 
 std::string RunConfig::to_toml() { return adatape::to_toml(*this); }
 
-RunConfig RunConfig::from_document(const ConfigDocument& document) {
+RunConfig RunConfig::from_document(const ConfigDocument& given) {
+  ConfigDocument document = given;
+  const std::string preset = expand_preset(document);
   RunConfig config;
   config.task = find_task(required_name(document, "task", names_of(task_registry()))).make_config();
   config.model = find_model(required_name(document, "model", names_of(model_registry()))).make_config();
   document.read(config);
-  if (config.label.empty()) config.label = config.model->name;
+  if (config.label.empty()) config.label = preset.empty() ? config.model->name : preset;
 
   const TrainingConfig& training = config.training;
   ADATAPE_CHECK(training.batch_size % training.accumulate == 0, "training.accumulate", "expected a divisor of training.batch_size (",

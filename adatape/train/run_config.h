@@ -40,14 +40,15 @@ struct EvaluationConfig {
 };
 
 struct RunConfig {
-  std::string label;        // name in tables; default: the model's name
+  std::string label;        // name in tables; default: model.name as it was given
   std::string description;  // what the run shows, one or two sentences; reports print it
   std::unique_ptr<TaskConfig> task;
   std::unique_ptr<ModelConfig> model;
   TrainingConfig training;
   EvaluationConfig evaluation;
 
-  // Picks schemas by task.name and model.name, reads everything, validates. Throws Error.
+  // Picks schemas by task.name and model.name (a registry name or a published size: models/presets.h), reads everything, validates. Throws
+  // Error.
   static RunConfig from_document(const ConfigDocument& document);
   std::string to_toml();
   void fields(FieldVisitor& visit);

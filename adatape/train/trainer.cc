@@ -160,7 +160,8 @@ void Trainer::train_step() {
   optimizer_.zero_grad();
   for (int64_t first = 0; first < batch.size(); first += part_size) {
     const int64_t count = std::min(part_size, batch.size() - first);
-    const Batch part = (count == batch.size() ? batch : micro_batch(batch, first, count)).to(options_.device);
+    const Batch part =
+        (count == batch.size() ? batch : micro_batch(batch, first, count, task_.input_spec().answers_each)).to(options_.device);
     const double share = static_cast<double>(count) / static_cast<double>(batch.size());
     BatchGradients result = gradients_of(model_, task_, part, forward, share, parallel_parts(training, model_, count, options_.device));
     for (const auto& [name, value] : result.losses) add(name, value);

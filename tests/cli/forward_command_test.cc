@@ -82,6 +82,31 @@ TEST_F(ForwardCommandTest, SymbolsPackedAndNot) {
   EXPECT_EQ(output().at("logits").size(0), 0);
 }
 
+TEST_F(ForwardCommandTest, VectorsPackedAndNot) {
+  write("reader.toml",
+        "[task]\nname = \"parity\"\nlength = 6\nform = \"vector\"\n[model]\nname = \"transformer\"\nwidth = 8\nheads = 2\nffn_width = 8\n");
+  make_model();
+  const at::Tensor vectors = at::arange(12, at::kFloat).view({2, 1, 6}) / 6;
+  input({{"vectors", vectors}});
+  ASSERT_EQ(run(command()).status, 0);
+  const at::Tensor logits = output().at("logits");
+  EXPECT_EQ(logits.sizes(), (at::IntArrayRef{2, 2}));
+  input({{"vectors", vectors.view({2, 6})}, {"offsets", ids({0, 1, 2})}});
+  ASSERT_EQ(run(command()).status, 0);
+  EXPECT_TRUE(output().at("logits").equal(logits));
+  const auto error = [&](const NamedTensors& tensors) {
+    input(tensors);
+    return error_of(command());
+  };
+  EXPECT_THAT(error({{"symbols", ids({0, 1})}}),
+              HasSubstr("expected `vectors` [B, L, D], or packed [total, D] with `offsets`, found none"));
+  EXPECT_THAT(error({{"vectors", vectors.view({2, 6})}}), HasSubstr("packed vectors need `offsets`"));
+  EXPECT_THAT(error({{"vectors", vectors.view({2, 6})}, {"offsets", ids({0, 3})}}),
+              HasSubstr("`offsets` that rise from 0 to the 2 vectors"));
+  EXPECT_THAT(error({{"vectors", vectors.view({4, 1, 3})}}), HasSubstr("expected vectors [4, 6], got [4, 3]"));
+  EXPECT_THAT(error({{"vectors", vectors / 0}}), HasSubstr("expected finite numbers in `vectors`"));
+}
+
 TEST_F(ForwardCommandTest, Gradients) {
   make_model();
   const at::Tensor symbols = ids({0, 1, 2, 2, 1, 0, 1, 1, 1, 0, 2, 2}).view({2, 6});

@@ -21,8 +21,10 @@ TEST_F(HelpTest, TeachesTheProgram) {
 
 TEST_F(HelpTest, EachCommandHasExamplesAndDefaults) {
   const std::string train = run("train --help").output;
-  EXPECT_THAT(train, AllOf(HasSubstr("--resume"), HasSubstr("KEY=VALUE"), HasSubstr("NAME=auto"), HasSubstr("Examples:\n  adatape train ")));
-  EXPECT_THAT(run("evaluate --help").output, AllOf(HasSubstr("--split"), HasSubstr("=test\n"), HasSubstr("Examples:\n  adatape evaluate ")));
+  EXPECT_THAT(train,
+              AllOf(HasSubstr("--resume"), HasSubstr("KEY=VALUE"), HasSubstr("NAME=auto"), HasSubstr("Examples:\n  adatape train ")));
+  EXPECT_THAT(run("evaluate --help").output,
+              AllOf(HasSubstr("--split"), HasSubstr("=test\n"), HasSubstr("Examples:\n  adatape evaluate ")));
   EXPECT_THAT(run("list --help").output, AllOf(HasSubstr("options"), HasSubstr("Examples:\n  adatape list ")));
 }
 
@@ -44,6 +46,14 @@ TEST_F(ListTest, ModelsAndTasks) {
   EXPECT_THAT(run("list tasks").output, AllOf(HasSubstr("parity "), HasSubstr("image_classification ")));
 }
 
+TEST_F(ListTest, PublishedSizes) {
+  EXPECT_THAT(run("list models").output, HasSubstr("\navit_{tiny,small,base,large}_patch{16,32}_224"));
+  const std::string keys = run("list models avit_tiny_patch16_224").output;
+  EXPECT_THAT(keys, AllOf(HasSubstr("# avit_tiny_patch16_224: width 192"), HasSubstr("[model]\nname = \"avit\""),
+                          HasSubstr("\nwidth = 192\n"), HasSubstr("\ngate_center = 30.0\n")));
+  EXPECT_THAT(error_of("list models avit_tiny_patch14_224"), HasSubstr("did you mean \"avit_tiny_patch16_224\"?"));
+}
+
 TEST_F(ListTest, Options) {
   const std::string training = run("list options training").output;
   EXPECT_THAT(training,
@@ -53,7 +63,7 @@ TEST_F(ListTest, Options) {
   EXPECT_THAT(all, AllOf(HasSubstr("task.length"), HasSubstr("model.readers.N.threshold"), HasSubstr("evaluation.batch_size"),
                          HasSubstr("\ndescription"), HasSubstr(training)));
   EXPECT_THAT(error_of("list options adatap"), HasSubstr("did you mean \"adatape\"?"));
-  EXPECT_THAT(error_of("list models adatape"), HasSubstr("only `list options` takes a name"));
+  EXPECT_THAT(error_of("list tasks parity"), HasSubstr("expected no name after tasks, got parity"));
   EXPECT_THAT(error_of("list everything"), HasSubstr("everything"));
 }
 
@@ -66,7 +76,7 @@ TEST_F(ListTest, EveryOptionOfEveryModel) {
       EXPECT_THAT(shown, AllOf(HasSubstr("\nmodel." + option.key + " "), HasSubstr(option.help))) << entry.name;
       ++keys;
     }
-    EXPECT_GT(keys, 10u);
+    EXPECT_GT(keys, 5u);
   }
 }
 

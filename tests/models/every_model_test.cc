@@ -25,10 +25,17 @@ ModelOutput forward(Model& model, const Batch& batch, bool record = true, bool t
 
 double largest_difference(const torch::Tensor& a, const torch::Tensor& b) { return (a - b).abs().max().item<double>(); }
 
+// The logits of an example: its one row, or a row an element.
+torch::Tensor logits_of(const ModelOutput& output, int64_t example) {
+  if (!output.logits_layout) return output.logits[example];
+  return output.logits.slice(0, output.logits_layout->offsets()[example], output.logits_layout->offsets()[example + 1]);
+}
+
 // Example `place` of output against the only example of alone. Rows may differ only where scores are as good as equal; with these weights
 // they never are.
 void expect_same(const ModelOutput& output, int64_t place, const ModelOutput& alone) {
-  EXPECT_LE(largest_difference(output.logits[place], alone.logits[0]), 1e-6 * std::max(1.0, alone.logits.abs().max().item<double>()));
+  EXPECT_LE(largest_difference(logits_of(output, place), logits_of(alone, 0)),
+            1e-6 * std::max(1.0, alone.logits.abs().max().item<double>()));
   ASSERT_EQ(output.readings.size(), alone.readings.size());
   for (size_t r = 0; r < output.readings.size(); ++r) {
     const TapeReading &together = output.readings[r], &single = alone.readings[r];
@@ -45,6 +52,24 @@ void expect_same(const ModelOutput& output, int64_t place, const ModelOutput& al
     if (output.auxiliary_losses[i].of_batch) continue;  // the stated exception
     EXPECT_NEAR(output.auxiliary_losses[i].values[place].item<double>(), alone.auxiliary_losses[i].values[0].item<double>(), 2e-6);
   }
+}
+
+TEST_P(EveryModel, PackedForInferenceItAnswersTheSame) {
+  const auto model = GetParam().make();
+  const Batch batch = GetParam().batch(1);
+  torch::NoGradGuard no_grad;
+  const ModelOutput before = forward(*model, batch);
+  model->pack_for_inference(torch::kFloat);
+  const int64_t flops = matrix_product_flops();
+  const ModelOutput after = forward(*model, batch);
+  EXPECT_LE(largest_difference(before.logits, after.logits), 1e-5 * std::max(1.0, before.logits.abs().max().item<double>()));
+  EXPECT_EQ(before.block_tokens, after.block_tokens);
+  ASSERT_EQ(before.work.size(), after.work.size());
+  for (size_t i = 0; i < before.work.size(); ++i) EXPECT_EQ(before.work[i].part, after.work[i].part);
+  EXPECT_GT(matrix_product_flops(), flops);
+  if (!ops::has_bfloat16_products()) return;
+  model->pack_for_inference(torch::kBFloat16);
+  EXPECT_TRUE(forward(*model, batch).logits.isfinite().all().item<bool>());
 }
 
 TEST_P(EveryModel, AnExampleIsTheSameAloneInAnyBatchAndOrder) {
@@ -72,9 +97,10 @@ TEST_P(EveryModel, AnExampleIsTheSameAloneInAnyBatchAndOrder) {
 
 TEST_P(EveryModel, ExamplesHaveDifferentResults) {  // else the test above could not fail
   torch::NoGradGuard no_grad;
-  const torch::Tensor logits = forward(*GetParam().make(), GetParam().batch()).logits;
-  EXPECT_GT(largest_difference(logits[0], logits[1]), 1e-3);
-  EXPECT_GT(largest_difference(logits[1], logits[5]), 1e-3);
+  const ModelOutput output = forward(*GetParam().make(), GetParam().batch());
+  const auto last_row = [&](int64_t example) { return logits_of(output, example).view({-1, GetParam().spec.classes})[-1]; };
+  EXPECT_GT(largest_difference(last_row(0), last_row(1)), 1e-3);
+  EXPECT_GT(largest_difference(last_row(1), last_row(5)), 1e-3);
 }
 
 TEST_P(EveryModel, RecordingChangesNothing) {
@@ -157,6 +183,9 @@ TEST_P(EveryModel, NoExamples) {
   none.examples = torch::zeros({0}, torch::kInt64);
   if (GetParam().lengths.empty()) {
     none.images = torch::zeros({0, GetParam().spec.channels, GetParam().spec.height, GetParam().spec.width});
+  } else if (GetParam().spec.kind == InputSpec::Kind::kVectors) {
+    none.vectors = torch::zeros({0, GetParam().spec.dimension});
+    none.offsets = {0};
   } else {
     none.symbols = torch::zeros({0}, torch::kInt64);
     none.offsets = {0};
@@ -174,10 +203,12 @@ TEST_P(EveryModel, WrongBatchesAreNamed) {
     }
     return "";
   };
-  const bool images = GetParam().lengths.empty();
+  const bool images = GetParam().lengths.empty(), vectors = GetParam().spec.kind == InputSpec::Kind::kVectors;
   const Batch other = images ? testing::symbol_batch({3}, 4, 1) : testing::image_batch(2, testing::image_spec(), 1);
-  EXPECT_THAT(error(other), ::testing::HasSubstr(images ? "expected images" : "expected symbols"));
-  if (images) {
+  EXPECT_THAT(error(other), ::testing::HasSubstr(images ? "expected images" : vectors ? "expected vectors" : "expected symbols"));
+  if (vectors) {
+    EXPECT_THAT(error(testing::vector_batch({1, 1}, 4, 1)), ::testing::HasSubstr("expected vectors [2, 5], got [2, 4]"));
+  } else if (images) {
     EXPECT_THAT(error(testing::image_batch(2, testing::image_spec(12, 10), 1)),
                 ::testing::HasSubstr("expected images [B, 2, 13, 10], got [2, 2, 12, 10]"));
   } else {
@@ -190,17 +221,21 @@ class EverySequenceModel : public EveryModel {};
 TEST_P(EverySequenceModel, EmptySequences) {
   torch::NoGradGuard no_grad;
   const auto model = GetParam().make();
-  const Batch batch = testing::symbol_batch({0, 4, 0}, GetParam().spec.vocabulary, 3);
+  const Batch batch = GetParam().spec.kind == InputSpec::Kind::kVectors ? testing::vector_batch({0, 4, 0}, GetParam().spec.dimension, 3)
+                                                                        : testing::symbol_batch({0, 4, 0}, GetParam().spec.vocabulary, 3);
   const ModelOutput together = forward(*model, batch), alone = forward(*model, chosen(batch, {1})),
                     empty = forward(*model, chosen(batch, {0, 2}));
   EXPECT_TRUE(torch::isfinite(together.logits).all().item<bool>());
-  EXPECT_LE(largest_difference(together.logits[1], alone.logits[0]), 1e-6);
+  EXPECT_LE(largest_difference(logits_of(together, 1), logits_of(alone, 0)), 1e-6);
+  if (together.logits_layout) return;  // no elements, no answers
   EXPECT_LE(largest_difference(together.logits[0], empty.logits[0]), 1e-6);
 }
 
 std::vector<ModelCase> sequence_cases() {  // flat input has one length
   std::vector<ModelCase> cases = testing::model_cases();
-  std::erase_if(cases, [](const ModelCase& one) { return one.lengths.empty() || one.keys.find("\"flat\"") != std::string::npos; });
+  std::erase_if(cases, [](const ModelCase& one) {  // and some read single vectors only
+    return one.lengths.empty() || one.spec.length == 1 || one.keys.find("\"flat\"") != std::string::npos;
+  });
   return cases;
 }
 INSTANTIATE_TEST_SUITE_P(All, EverySequenceModel, ::testing::ValuesIn(sequence_cases()),

@@ -73,6 +73,8 @@ const std::vector<LearningCase>& learning_cases() {
       {"universal_transformer", "universal_transformer", small + "max_steps = 3\n"},
       {"universal_transformer_per_example", "universal_transformer",
        small + "max_steps = 3\nhalting = \"per_example\"\noutput = \"basic\"\n"},
+      {"act_rnn", "act_rnn", "width = 16\ncell = \"gru\"\n", true},
+      {"pondernet", "pondernet", small + "step = \"transformer\"\nmax_steps = 4\n"},
       {"u2t", "u2t", small + "max_steps = 3\n"},
   };
   return cases;

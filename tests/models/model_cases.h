@@ -34,6 +34,20 @@ inline InputSpec image_spec(int64_t height = 13, int64_t width = 10, int64_t cla
   return spec;
 }
 
+inline InputSpec vector_spec(int64_t length = 9, int64_t classes = 3) {
+  InputSpec spec;
+  spec.kind = InputSpec::Kind::kVectors;
+  spec.dimension = 5;
+  spec.length = length;
+  spec.classes = classes;
+  return spec;
+}
+
+inline InputSpec answering_each(InputSpec spec) {
+  spec.answers_each = true;
+  return spec;
+}
+
 // The model that [model] keys describe (TOML lines).
 inline std::shared_ptr<Model> make_model(const std::string& name, const std::string& keys, const InputSpec& spec) {
   const ModelEntry& entry = find_model(name);
@@ -78,6 +92,16 @@ inline Batch image_batch(int64_t count, const InputSpec& spec, uint64_t seed) {
   return batch;
 }
 
+inline Batch vector_batch(const std::vector<int64_t>& lengths, int64_t dimension, uint64_t seed) {
+  at::Generator generator = parameter_generator(seed, 2);
+  Batch batch;
+  batch.offsets = {0};
+  for (const int64_t length : lengths) batch.offsets.push_back(batch.offsets.back() + length);
+  batch.vectors = torch::empty({batch.offsets.back(), dimension}).normal_(0, 1, generator);
+  batch.examples = torch::arange(100, 100 + batch.size(), torch::kInt64);
+  return batch;
+}
+
 // These examples of a batch, in this order.
 inline Batch chosen(const Batch& batch, const std::vector<int64_t>& which) {
   const torch::Tensor index = torch::tensor(which, torch::kInt64);
@@ -90,10 +114,10 @@ inline Batch chosen(const Batch& batch, const std::vector<int64_t>& which) {
   std::vector<torch::Tensor> parts;
   result.offsets = {0};
   for (const int64_t b : which) {
-    parts.push_back(batch.symbols.slice(0, batch.offsets[b], batch.offsets[b + 1]));
+    parts.push_back((batch.vectors.defined() ? batch.vectors : batch.symbols).slice(0, batch.offsets[b], batch.offsets[b + 1]));
     result.offsets.push_back(result.offsets.back() + parts.back().size(0));
   }
-  result.symbols = torch::cat(parts);
+  (batch.vectors.defined() ? result.vectors : result.symbols) = torch::cat(parts);
   return result;
 }
 
@@ -109,6 +133,7 @@ struct ModelCase {
     return made;
   }
   Batch batch(uint32_t seed = 1) const {
+    if (spec.kind == InputSpec::Kind::kVectors) return vector_batch(lengths, spec.dimension, seed);
     return lengths.empty() ? image_batch(6, spec, seed) : symbol_batch(lengths, spec.vocabulary, seed);
   }
 };
@@ -120,7 +145,10 @@ inline const std::vector<ModelCase>& model_cases() {
   const std::string bank = "[[banks]]\nname = \"input\"\npatch = 3\n";
   const std::string reader = "[[readers]]\nmax_tape_tokens = 5\nthreshold = 1.7\nrows_per_step = 2\n";
   const std::vector<int64_t> ragged = {5, 9, 1, 5, 7, 9}, equal = {9, 9, 9, 9, 9, 9};
-  const InputSpec symbols = symbol_spec(), images = image_spec();
+  const std::vector<int64_t> single = {1, 1, 1, 1, 1, 1};
+  const InputSpec symbols = symbol_spec(), images = image_spec(), vectors = vector_spec(), one_vector = vector_spec(1);
+  const std::string ponder = "max_steps = 5\nhalting_threshold = 0.8\nhalting_bias = -0.5\n",
+                    cell = "width = 16\nmax_steps = 5\nhalting_bias = -0.5\n";
   static const std::vector<ModelCase> cases = {
       {"transformer_tokens", "transformer", tokens, symbols, ragged},
       {"transformer_flat", "transformer", flat, symbols, equal},
@@ -169,6 +197,26 @@ inline const std::vector<ModelCase>& model_cases() {
        {}},
       {"uvit_per_token", "uvit", patches + "max_steps = 5\nhalting_bias = 0\n", images, {}},
       {"u2t_per_token", "u2t", patches + "max_steps = 3\nhalting_bias = 0\n", images, {}},
+      {"transformer_vectors", "transformer", tokens, vectors, ragged},
+      {"transformer_vectors_flat", "transformer", flat, vectors, equal},
+      {"adatape_vectors", "adatape", tokens + reader, vectors, ragged},
+      {"pondernet_rnn", "pondernet", small + "step = \"rnn\"\n" + ponder, one_vector, single},
+      {"pondernet_gru_sampled", "pondernet", small + "step = \"gru\"\nevaluation = \"sampled\"\n" + ponder, one_vector, single},
+      {"pondernet_lstm_mass", "pondernet", small + "step = \"lstm\"\ntraining_steps = \"mass\"\ntraining_mass = 0.7\n" + ponder, one_vector,
+       single},
+      {"pondernet_mlp", "pondernet", small + "step = \"mlp\"\nevaluation_steps = 7\n" + ponder, one_vector, single},
+      {"pondernet_tokens", "pondernet",
+       tokens + "step = \"transformer\"\ndropout = 0.1\ntraining_steps = \"mass\"\ntraining_mass = 0.7\n" + ponder, symbols, ragged},
+      {"pondernet_images",
+       "pondernet",
+       patches + class_token + "step = \"transformer\"\nhalting_reads = \"before\"\n" + ponder,
+       images,
+       {}},
+      {"act_rnn", "act_rnn", cell, vectors, ragged},
+      {"act_rnn_gru_symbols", "act_rnn", cell + "cell = \"gru\"\n", symbols, ragged},
+      {"act_rnn_lstm_each", "act_rnn", cell + "cell = \"lstm\"\n", answering_each(vectors), ragged},
+      {"act_rnn_one_vector", "act_rnn", cell, one_vector, single},
+      {"act_rnn_fixed", "act_rnn", "width = 16\nmax_steps = 3\nhalting = \"fixed\"\n", answering_each(symbols), ragged},
       {"u2t_per_example", "u2t", tokens + "max_steps = 4\nhalting_bias = 0\nhalting = \"per_example\"\n", symbols, ragged},
   };
   return cases;

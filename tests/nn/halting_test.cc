@@ -81,6 +81,74 @@ TEST(HaltingTest, GradientsOfGateAndDistributionLoss) {
                             {torch::tensor({0.1, 0.2, 0.6, 0.1})});
 }
 
+TEST(PonderTest, OneStepByHand) {
+  const torch::Tensor lambda = torch::tensor({0.5, 0.25, 0.8, 0.1}, torch::kFloat64),
+                      left = torch::tensor({1.0, 0.4, 0.5, 0.5}, torch::kFloat64);
+  const PonderStep step = ponder_step(lambda, left, 0.6, false);
+  EXPECT_TRUE(at::allclose(step.left, torch::tensor({0.5, 0.3, 0.1, 0.45}, torch::kFloat64)));
+  EXPECT_TRUE(step.halts.equal(torch::tensor({false, true, true, false})));  // 0.5, 0.7, 0.9, 0.55 of the mass have halted
+  EXPECT_TRUE(at::allclose(step.weight, torch::tensor({0.5, 0.4, 0.5, 0.05}, torch::kFloat64)));
+  const PonderStep last = ponder_step(lambda, left, 0.6, true);
+  EXPECT_TRUE(last.halts.all().item<bool>());
+  EXPECT_TRUE(last.weight.equal(left));
+  EXPECT_FALSE(ponder_step(torch::tensor({1.0}), torch::tensor({1.0}), 1.0, false).halts.item<bool>());  // threshold 1: only at the last
+}
+
+TEST(PonderTest, PriorsByHand) {
+  // lambda 0.5 over 3 steps: 1/2, 1/4, 1/8 of 7/8, or what is left on the last.
+  const auto prior = [](Truncation truncation) { return log_truncated_geometric(0.5, 3, truncation).exp(); };
+  EXPECT_TRUE(at::allclose(prior(Truncation::kRenormalised), torch::tensor({4.0, 2.0, 1.0}, torch::kFloat64) / 7));
+  EXPECT_TRUE(at::allclose(prior(Truncation::kRestOnLast), torch::tensor({0.5, 0.25, 0.25}, torch::kFloat64)));
+  for (const Truncation truncation : {Truncation::kRenormalised, Truncation::kRestOnLast}) {
+    EXPECT_NEAR(log_truncated_geometric(0.03, 20, truncation).exp().sum().item<double>(), 1, 1e-12);
+    EXPECT_NEAR(log_truncated_geometric(0.3, 1, truncation).item<double>(), 0, 1e-12);
+  }
+  EXPECT_EQ(testing::error_of([] { log_truncated_geometric(1.0, 3, Truncation::kRenormalised); }),
+            "halting: expected lambda in (0, 1) and a last step >= 1, got 1 and 3");
+  EXPECT_EQ(testing::error_of([] { parse_truncation("none"); }), "halting: expected renormalised or rest_on_last, got \"none\"");
+}
+
+TEST(PonderTest, DivergenceByHand) {
+  const torch::Tensor p = torch::tensor({{0.25, 0.25, 0.5}, {0.5, 0.5, 0.0}, {4.0 / 7, 2.0 / 7, 1.0 / 7}}, torch::kFloat64);
+  const torch::Tensor got = divergence_from_geometric(p, torch::tensor({3, 2, 3}), 0.5, Truncation::kRenormalised);
+  // p log(p / prior); the second example's prior is 2/3, 1/3 over its own two steps.
+  EXPECT_NEAR(got[0].item<double>(), 0.25 * std::log(0.25 * 7 / 4) + 0.25 * std::log(0.25 * 7 / 2) + 0.5 * std::log(0.5 * 7), 1e-12);
+  EXPECT_NEAR(got[1].item<double>(), 0.5 * std::log(0.5 * 3 / 2) + 0.5 * std::log(0.5 * 3), 1e-12);
+  EXPECT_NEAR(got[2].item<double>(), 0, 1e-12);
+  // All mass on a step: the direction KL(p || prior) stays finite, the other would not.
+  EXPECT_NEAR(divergence_from_geometric(torch::tensor({{0.0, 1.0}}, torch::kFloat64), torch::tensor({2}), 0.5, Truncation::kRestOnLast)
+                  .item<double>(),
+              std::log(2), 1e-12);
+}
+
+TEST(PonderTest, Gradients) {
+  testing::expect_gradients(
+      [](const std::vector<torch::Tensor>& x) {
+        torch::Tensor left = torch::ones({4}, torch::kFloat64);
+        std::vector<torch::Tensor> weights;
+        for (int64_t n = 0; n < 3; ++n) {
+          const PonderStep step = ponder_step(x[0].select(1, n), left, 1.0, n == 2);
+          weights.push_back(step.weight);
+          left = step.left;
+        }
+        const torch::Tensor p = torch::stack(weights, 1);
+        return torch::cat({p.flatten(), divergence_from_geometric(p, torch::full({4}, 3, torch::kInt64), 0.3, Truncation::kRenormalised)});
+      },
+      {torch::sigmoid(testing::random_tensor({4, 3}, 5))});
+}
+
+// Halting for certain leaves zeros: neither value nor gradient may be NaN.
+TEST(PonderTest, CertainHaltingStaysFinite) {
+  torch::Tensor lambda = torch::tensor({{1.0f, 0.3f}, {0.0f, 0.3f}}).requires_grad_(true);
+  const PonderStep first = ponder_step(lambda.select(1, 0), torch::ones({2}), 1.0, false);
+  const PonderStep second = ponder_step(lambda.select(1, 1), first.left, 1.0, true);
+  const torch::Tensor p = torch::stack({first.weight, second.weight}, 1);
+  const torch::Tensor divergence = divergence_from_geometric(p, torch::full({2}, 2, torch::kInt64), 0.3, Truncation::kRenormalised);
+  divergence.sum().backward();
+  EXPECT_TRUE(torch::isfinite(divergence).all().item<bool>());
+  EXPECT_TRUE(torch::isfinite(lambda.grad()).all().item<bool>());
+}
+
 TEST(HaltingTest, AnEmptyStep) { EXPECT_EQ(act_step(torch::zeros({0}), torch::zeros({0}), 0.01, false).weight.numel(), 0); }
 
 }  // namespace

@@ -98,6 +98,32 @@ TEST(StemTest, FlatIsALinearOfAllOneHotVectors) {
   EXPECT_THAT(error_of([&] { stem->forward(sequences({{1, 1}}), {}); }), HasSubstr("expected sequences of length 4, got 2"));
 }
 
+TEST(StemTest, VectorsAreTokensOrOneFlatToken) {
+  torch::NoGradGuard no_grad;
+  InputSpec spec;
+  spec.kind = InputSpec::Kind::kVectors;
+  spec.dimension = 3;
+  spec.length = 2;
+  spec.classes = 2;
+  Batch batch;
+  batch.vectors = random_tensor({4, 3}, 1);
+  batch.offsets = {0, 2, 2, 4};
+  StemConfig config;
+  const auto stem = stem_of(config, spec);
+  const PackedTokens tokens = stem->forward(batch, {});
+  EXPECT_THAT(tokens.layout->lengths(), ElementsAre(2, 0, 2));
+  const torch::Tensor projected = batch.vectors.mm(stem->vector_weight.t()) + stem->bias + stem->positions.repeat({2, 1});
+  EXPECT_LE(largest_difference(tokens.values, projected), 1e-5);
+  config.input = "flat";
+  const auto flat = stem_of(config, spec);
+  EXPECT_THAT(error_of([&] { flat->forward(batch, {}); }), HasSubstr("expected sequences of length 2, got 0"));
+  batch.offsets = {0, 2, 4};
+  EXPECT_LE(largest_difference(flat->forward(batch, {}).values, batch.vectors.view({2, 6}).mm(flat->vector_weight.t()) + flat->bias), 1e-5);
+  batch.vectors = batch.vectors.narrow(1, 0, 2);
+  EXPECT_THAT(error_of([&] { stem->forward(batch, {}); }), HasSubstr("expected vectors [4, 3], got [4, 2]"));
+  EXPECT_THAT(error_of([&] { stem->forward(sequences({{1}}), {}); }), HasSubstr("expected vectors, got a batch without them"));
+}
+
 TEST(StemTest, AClassTokenAlone) {
   torch::NoGradGuard no_grad;
   StemConfig config;
@@ -144,7 +170,10 @@ TEST(TapeBankTest, PositionsOfSymbols) {
   const BankRows rows = bank.forward(sequences({{1}, {1, 1}}), {});
   EXPECT_TRUE(rows.values[0].equal(rows.values[1]));
   EXPECT_LE(largest_difference(rows.values[2] - rows.values[1], bank.positions[1] - bank.positions[0]), 1e-6);
-  EXPECT_THAT(error_of([&] { bank.forward(sequences({{0, 0, 0, 0, 0}}), {}); }), HasSubstr("at most 4 symbols (learned positions), got 5"));
+  EXPECT_THAT(error_of([&] {
+                bank.forward(sequences({{0, 0, 0, 0, 0}}), {});
+              }),
+              HasSubstr("at most 4 elements (learned positions), got 5"));
 }
 
 TEST(TapeBankTest, ImagesAtTheirOwnAndAnotherResolution) {

@@ -304,6 +304,29 @@ TEST(ParityTask, CovariateCountsOnes) {
   EXPECT_TRUE(entries.example_covariate(entries.held_out_batch(Split::kTest, 0, 2)).equal(torch::tensor({7.0f, 7.0f})));
 }
 
+TEST(ParityTask, VectorsHoldTheNumbersOfTheSymbols) {
+  const std::string range = "length = 12\nnonzero_minimum = 1\nnonzero_maximum = 6\ntest_nonzero_minimum = 7\ntest_nonzero_maximum = 12\n";
+  const ParityTask symbols(configured(range)), vectors(configured(range + "form = 'vector'"));
+  const InputSpec spec = vectors.input_spec();
+  EXPECT_EQ(spec.kind, InputSpec::Kind::kVectors);
+  EXPECT_EQ(spec.dimension, 12);
+  EXPECT_EQ(spec.length, 1);
+  const auto check = [&](const Batch& expected, const Batch& got) {
+    ASSERT_EQ(got.vectors.sizes(), (at::IntArrayRef{expected.size(), 12}));
+    EXPECT_TRUE(got.vectors.equal((expected.symbols - 1).view({-1, 12}).to(at::kFloat)));
+    EXPECT_FALSE(got.symbols.defined());
+    EXPECT_EQ(got.offsets.back(), expected.size());
+    EXPECT_EQ(values(got.labels), values(expected.labels));
+    EXPECT_TRUE(vectors.example_covariate(got).equal(symbols.example_covariate(expected)));
+  };
+  check(symbols.training_batch(1, 2, 50), vectors.training_batch(1, 2, 50));
+  check(symbols.held_out_batch(Split::kTest, 3, 50), vectors.held_out_batch(Split::kTest, 3, 50));
+  EXPECT_EQ(vectors.held_out_batch(Split::kTest, 3, 0).vectors.sizes(), (at::IntArrayRef{0, 12}));
+  EXPECT_EQ(refusal("lengths = [4, 6]\nform = 'vector'"),
+            "task parity: expected one length and no curriculum with form = \"vector\", got lengths 4 .. 6 and curriculum_from 0");
+  EXPECT_THAT(refusal("length = 4\ntest_lengths = [5]\nform = 'vector'"), HasSubstr("got lengths 4 .. 5"));
+}
+
 TEST(ParityTask, RefusesWhatDoesNotFit) {
   EXPECT_EQ(refusal("length = 5\nnonzero_maximum = 6"), "task parity: expected nonzero_maximum <= the shortest of length (5), got 6");
   EXPECT_EQ(refusal("nonzero_minimum = 3"), "task parity: expected nonzero_minimum <= nonzero_maximum, got 3 and 0");

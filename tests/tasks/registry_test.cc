@@ -29,7 +29,7 @@ TEST(TaskRegistry, EntriesMakeTheirConfigurations) {
     }
     EXPECT_TRUE(keys.contains("name"));
   }
-  EXPECT_EQ(names, (std::set<std::string>{"parity", "image_classification"}));
+  EXPECT_EQ(names, (std::set<std::string>{"parity", "image_classification", "logic", "addition", "sort", "nested_arithmetic"}));
 }
 
 TEST(TaskRegistry, ConfigurationsRoundTrip) {
@@ -46,7 +46,9 @@ TEST(TaskRegistry, NamesTheNearestTask) {
     find_task("partiy");
     FAIL() << "no error";
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "task: expected one of parity, image_classification, got \"partiy\"; did you mean \"parity\"?");
+    EXPECT_STREQ(error.what(),
+                 "task: expected one of parity, image_classification, logic, addition, sort, nested_arithmetic, got \"partiy\"; did you "
+                 "mean \"parity\"?");
   }
 }
 

@@ -19,6 +19,19 @@ TEST(MicroBatch, CutsSequences) {
   EXPECT_TRUE(part.examples.equal(torch::tensor({11, 12})));
 }
 
+TEST(MicroBatch, CutsVectorsAndAnswersOfElements) {
+  Batch batch;
+  batch.vectors = torch::arange(12).view({6, 2});
+  batch.offsets = {0, 2, 2, 5, 6};
+  batch.labels = torch::arange(6);
+  batch.examples = torch::arange(4);
+  const Batch part = micro_batch(batch, 1, 2, /*answers_each=*/true);
+  EXPECT_EQ(part.offsets, (std::vector<int64_t>{0, 0, 3}));
+  EXPECT_TRUE(part.vectors.equal(batch.vectors.slice(0, 2, 5)));
+  EXPECT_TRUE(part.labels.equal(torch::tensor({2, 3, 4})));
+  EXPECT_TRUE(part.examples.equal(torch::tensor({1, 2})));
+}
+
 TEST(MicroBatch, CutsImages) {
   Batch batch;
   batch.images = torch::rand({3, 1, 2, 2});

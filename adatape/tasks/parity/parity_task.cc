@@ -50,8 +50,17 @@ at::Tensor to_tensor(const std::vector<int64_t>& values) {
   return tensor;
 }
 
+// One vector an example from sequences of equal length: the numbers that symbols stand for.
+void make_vectors(const std::vector<int64_t>& symbols, int64_t length, Batch& batch) {
+  const int64_t count = batch.size();
+  batch.vectors = at::empty({count, length}, at::kFloat);
+  float* values = batch.vectors.data_ptr<float>();
+  for (size_t i = 0; i < symbols.size(); ++i) values[i] = static_cast<float>(symbols[i] - kZero);
+  for (int64_t b = 0; b <= count; ++b) batch.offsets[static_cast<size_t>(b)] = b;
+}
+
 // Draws count sequences; draw(i, symbols) appends sequence i. examples are first_example + i.
-Batch make_batch(int64_t count, int64_t longest, uint64_t first_example, const std::string& target,
+Batch make_batch(int64_t count, int64_t longest, uint64_t first_example, const ParityConfig& config,
                  const std::function<void(int64_t, std::vector<int64_t>&)>& draw) {
   std::vector<int64_t> symbols, labels, examples;
   Batch batch;
@@ -65,10 +74,14 @@ Batch make_batch(int64_t count, int64_t longest, uint64_t first_example, const s
     draw(i, symbols);
     batch.offsets.push_back(static_cast<int64_t>(symbols.size()));
     const auto ones = std::count(symbols.begin() + begin, symbols.end(), kOne);
-    labels.push_back(target == "parity" ? ones % 2 : symbols[begin] == kOne);
+    labels.push_back(config.target == "parity" ? ones % 2 : symbols[begin] == kOne);
     examples.push_back(static_cast<int64_t>(first_example + static_cast<uint64_t>(i)));
   }
-  batch.symbols = to_tensor(symbols);
+  if (config.form == "vector") {
+    make_vectors(symbols, longest, batch);
+  } else {
+    batch.symbols = to_tensor(symbols);
+  }
   batch.labels = to_tensor(labels);
   batch.examples = to_tensor(examples);
   return batch;
@@ -98,6 +111,7 @@ void ParityConfig::fields(FieldVisitor& visit) {
   visit.integers("test_lengths", test_lengths, length_range, "lengths of the test split, taken in turn; empty: those of training");
   visit.choice("target", target, {"parity", "first_symbol"},
                "parity: is the number of 1s odd; first_symbol: is the first symbol 1, a sanity check that every model should pass");
+  visit.choice("form", form, {"symbols", "vector"}, "an example is a sequence of symbols, or one vector of the numbers they stand for");
   visit.integer("nonzero_minimum", nonzero_minimum, count_range, "smallest number of entries that are -1 or 1, where nonzero_maximum > 0");
   visit.integer("nonzero_maximum", nonzero_maximum, count_range,
                 "largest number of entries that are -1 or 1, at random places (PonderNet's protocol); 0: symbols are uniform");
@@ -117,6 +131,15 @@ void ParityConfig::validate() const {
   const bool own_test_range = test_nonzero_maximum > 0;
   check_fits(own_test_range ? "test_nonzero_maximum" : "nonzero_maximum", own_test_range ? test_nonzero_maximum : nonzero_maximum,
              test_lengths.empty() ? "the test lengths" : "test_lengths", test_lengths.empty() ? shortest : shortest_of(test_lengths));
+  if (form == "vector") {
+    const std::vector<int64_t> training = training_lengths();
+    const bool equal = shortest == longest_of(training) &&
+                       std::all_of(test_lengths.begin(), test_lengths.end(), [&](int64_t one) { return one == shortest; });
+    ADATAPE_CHECK(equal && curriculum_from == 0, "task parity",
+                  "expected one length and no curriculum with form = \"vector\", got lengths ", shortest, " .. ",
+                  std::max(longest_of(training), test_lengths.empty() ? 0 : longest_of(test_lengths)), " and curriculum_from ",
+                  curriculum_from);
+  }
   ADATAPE_CHECK((curriculum_from > 0) == (curriculum_steps > 0), "task parity",
                 "expected curriculum_from and curriculum_steps both 0 or both above 0, got ", curriculum_from, " and ", curriculum_steps);
   ADATAPE_CHECK(curriculum_from <= longest_of(training_lengths()), "task parity",
@@ -125,9 +148,15 @@ void ParityConfig::validate() const {
 
 InputSpec ParityConfig::input_spec() const {
   InputSpec spec;
-  spec.kind = InputSpec::Kind::kSymbols;
-  spec.vocabulary = kSymbols;
-  spec.length = longest_of(training_lengths());
+  if (form == "vector") {
+    spec.kind = InputSpec::Kind::kVectors;
+    spec.dimension = longest_of(training_lengths());
+    spec.length = 1;
+  } else {
+    spec.kind = InputSpec::Kind::kSymbols;
+    spec.vocabulary = kSymbols;
+    spec.length = longest_of(training_lengths());
+  }
   spec.classes = kClasses;
   return spec;
 }
@@ -142,7 +171,7 @@ Batch ParityTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_siz
   ADATAPE_CHECK(batch_size >= 1, "task parity", "expected a batch size >= 1, got ", batch_size);
   const NonzeroRange nonzero{config_.nonzero_minimum, config_.nonzero_maximum};
   const auto steps = static_cast<uint64_t>(config_.curriculum_steps);
-  return make_batch(batch_size, longest_of(training_lengths_), step * static_cast<uint64_t>(batch_size), config_.target,
+  return make_batch(batch_size, longest_of(training_lengths_), step * static_cast<uint64_t>(batch_size), config_,
                     [&](int64_t i, std::vector<int64_t>& symbols) {
                       CounterRng random(seed, step, kTrainingSite, static_cast<uint64_t>(i));
                       int64_t length = training_lengths_[random.below(training_lengths_.size())];
@@ -161,7 +190,7 @@ Batch ParityTask::held_out_batch(Split split, int64_t first, int64_t count) cons
   const bool test = split == Split::kTest;
   NonzeroRange nonzero{config_.nonzero_minimum, config_.nonzero_maximum};
   if (test && config_.test_nonzero_maximum > 0) nonzero = {config_.test_nonzero_minimum, config_.test_nonzero_maximum};
-  return make_batch(count, longest_of(test ? test_lengths_ : training_lengths_), static_cast<uint64_t>(first), config_.target,
+  return make_batch(count, longest_of(test ? test_lengths_ : training_lengths_), static_cast<uint64_t>(first), config_,
                     [&](int64_t i, std::vector<int64_t>& symbols) {
                       const auto index = static_cast<uint64_t>(first + i);
                       CounterRng random(kHeldOutSeed, 0, test ? kTestSite : kValidationSite, index);
@@ -190,6 +219,9 @@ std::string ParityTask::covariate_name() const {
 }
 
 at::Tensor ParityTask::example_covariate(const Batch& batch) const {
+  if (batch.vectors.defined()) {
+    return (covariate_name() == "number of 1s" ? batch.vectors.eq(1) : batch.vectors.ne(0)).sum(1).to(at::kCPU, at::kFloat);
+  }
   const at::Tensor symbols = batch.symbols.cpu().contiguous();
   const int64_t* data = symbols.data_ptr<int64_t>();
   const std::string name = covariate_name();

@@ -20,6 +20,8 @@ struct ParityConfig : TaskConfig {
   // "first_symbol" asks whether the first symbol is 1, on the same sequences: a sanity check, since models that stay at chance on parity
   // (a plain transformer) solve it at once when they are wired correctly.
   std::string target = "parity";
+  // "vector": an example is one vector of `length` numbers -1, 0, 1, as ACT and PonderNet have it, instead of as many symbols.
+  std::string form = "symbols";
   int64_t nonzero_minimum = 0, nonzero_maximum = 0;
   int64_t test_nonzero_minimum = 0, test_nonzero_maximum = 0;
   int64_t curriculum_from = 0, curriculum_steps = 0;
@@ -46,8 +48,8 @@ class ParityTask : public Task {
   int64_t epoch_size() const override { return 0; }
   at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const override;
   at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const override;
-  // float32 [B] on the CPU, what covariate_name says: the length where the test has several, else the number of entries that are not 0 where
-  // that is set, else the number of 1s.
+  // float32 [B] on the CPU, what covariate_name says: the length where the test has several, else the number of entries that are not 0
+  // where that is set, else the number of 1s.
   at::Tensor example_covariate(const Batch& batch) const override;
   std::string covariate_name() const override;
   std::vector<std::string> symbol_names() const override { return {"-1", "0", "1"}; }

@@ -1,0 +1,69 @@
+#include "adatape/nn/recurrent_cell.h"
+
+#include <cmath>
+
+#include "adatape/core/check.h"
+
+namespace adatape {
+namespace {
+
+int64_t gates_of(RecurrentCell::Kind kind) { return kind == RecurrentCell::Kind::kRnn ? 1 : kind == RecurrentCell::Kind::kGru ? 3 : 4; }
+
+}  // namespace
+
+RecurrentState RecurrentState::select(const torch::Tensor& rows) const {
+  return {hidden.index_select(0, rows), cell.defined() ? cell.index_select(0, rows) : torch::Tensor()};
+}
+
+RecurrentState RecurrentState::weighted(const torch::Tensor& weight) const {
+  return {weight * hidden, cell.defined() ? weight * cell : torch::Tensor()};
+}
+
+RecurrentState RecurrentState::plus_at(const torch::Tensor& rows, const RecurrentState& other) const {
+  return {hidden.index_add(0, rows, other.hidden), cell.defined() ? cell.index_add(0, rows, other.cell) : torch::Tensor()};
+}
+
+RecurrentCell::RecurrentCell(Kind kind_, int64_t input, int64_t width_) : kind(kind_), width(width_) {
+  const int64_t rows = gates_of(kind) * width;
+  weight_ih = register_parameter("weight_ih", torch::zeros({rows, input}));
+  weight_hh = register_parameter("weight_hh", torch::zeros({rows, width}));
+  bias_ih = register_parameter("bias_ih", torch::zeros({rows}));
+  bias_hh = register_parameter("bias_hh", torch::zeros({rows}));
+}
+
+void RecurrentCell::initialize(at::Generator& generator) {
+  torch::NoGradGuard no_grad;
+  const double bound = 1.0 / std::sqrt(static_cast<double>(width));
+  for (const torch::Tensor& parameter : {weight_ih, weight_hh, bias_ih, bias_hh}) {
+    parameter.data().copy_(torch::empty(parameter.sizes()).uniform_(-bound, bound, generator));
+  }
+}
+
+RecurrentState RecurrentCell::zero_state(int64_t rows) const {
+  const torch::Tensor zeros = torch::zeros({rows, width}, weight_hh.options().requires_grad(false));
+  return {zeros, kind == Kind::kLstm ? zeros : torch::Tensor()};
+}
+
+RecurrentState RecurrentCell::forward(const torch::Tensor& projected, const RecurrentState& state) const {
+  const torch::Tensor from_state = linear(state.hidden, weight_hh, bias_hh);
+  if (kind == Kind::kRnn) return {torch::tanh(projected + from_state), {}};
+  if (kind == Kind::kGru) {
+    const torch::Tensor gates = torch::sigmoid(projected.narrow(1, 0, 2 * width) + from_state.narrow(1, 0, 2 * width));
+    const torch::Tensor reset = gates.narrow(1, 0, width), keep = gates.narrow(1, width, width);
+    const torch::Tensor fresh =
+        torch::tanh(at::addcmul(projected.narrow(1, 2 * width, width), reset, from_state.narrow(1, 2 * width, width)));
+    return {at::lerp(fresh, state.hidden, keep), {}};
+  }
+  const torch::Tensor gates = projected + from_state;
+  const torch::Tensor open = torch::sigmoid(gates.narrow(1, 0, 2 * width));  // input, forget
+  const torch::Tensor cell =
+      at::addcmul(open.narrow(1, width, width) * state.cell, open.narrow(1, 0, width), torch::tanh(gates.narrow(1, 2 * width, width)));
+  return {torch::sigmoid(gates.narrow(1, 3 * width, width)) * torch::tanh(cell), cell};
+}
+
+RecurrentCell::Kind parse_cell(const std::string& name) {
+  ADATAPE_CHECK(name == "rnn" || name == "gru" || name == "lstm", "recurrent cell", "expected rnn, gru or lstm, got \"", name, '"');
+  return name == "rnn" ? RecurrentCell::Kind::kRnn : name == "gru" ? RecurrentCell::Kind::kGru : RecurrentCell::Kind::kLstm;
+}
+
+}  // namespace adatape

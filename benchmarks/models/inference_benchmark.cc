@@ -1,0 +1,75 @@
+// Inference of ViT-S/16 and AdaTape-S/16 at 224 pixels on packed weights, float32 and bfloat16 factors, against the same model in plain
+// ATen calls (float32): what prepared weights and fused passes buy.
+//   build/release/adatape_benchmarks --benchmark_filter=inference
+#include "adatape/core/memory.h"
+#include "adatape/models/adatape.h"
+#include "adatape/models/registry.h"
+#include "adatape/models/transformer.h"
+#include "benchmarks/side_by_side.h"
+
+namespace adatape {
+namespace {
+
+std::shared_ptr<Model> small_model(const std::string& name, const InputSpec& spec) {
+  std::unique_ptr<ModelConfig> config = find_model(name).make_config();
+  auto& encoder = dynamic_cast<EncoderConfig&>(*config);
+  encoder.width = 384;
+  encoder.heads = 6;
+  encoder.ffn_width = 1536;
+  if (auto* adatape = dynamic_cast<AdaTapeConfig*>(config.get())) adatape->blocks = 12;
+  if (auto* vit = dynamic_cast<TransformerConfig*>(config.get())) vit->blocks = 12;
+  config->resolve(spec);
+  config->validate(spec);
+  std::shared_ptr<Model> model = find_model(name).make_model(*config, spec);
+  model->initialize(1, 1);
+  at::Generator generator = parameter_generator(1, 2);
+  for (const NamedParameter& parameter : model->named_parameters()) {
+    if (parameter.name == "head.classifier.weight")
+      parameter.tensor.data().normal_(0, 0.05, generator);  // starts as zeros, which would hide errors
+  }
+  return model;
+}
+
+void inference(benchmark::State& state, const std::string& name) {
+  keep_freed_memory();
+  at::NoGradGuard no_grad;
+  const bool half = state.range(1) == 16;
+  if (half && !ops::has_bfloat16_products()) {
+    state.SkipWithError("this processor has no bfloat16 products");
+    return;
+  }
+  InputSpec spec;
+  spec.kind = InputSpec::Kind::kImages;
+  spec.channels = 3;
+  spec.height = spec.width = 224;
+  spec.classes = 1000;
+  const std::shared_ptr<Model> plain = small_model(name, spec), packed = small_model(name, spec);
+  packed->pack_for_inference(half ? torch::kBFloat16 : torch::kFloat);
+  at::manual_seed(0);
+  Batch batch;
+  batch.images = at::rand({state.range(0), 3, 224, 224}) * 2 - 1;
+  batch.examples = at::arange(state.range(0), at::kLong);
+  const at::Tensor expected = plain->forward(batch, {}).logits;
+  const double error = ((packed->forward(batch, {}).logits - expected).norm() / expected.norm()).item<double>();
+  if (!(error <= (half ? 3e-2 : 1e-5))) {
+    state.SkipWithError("the logits differ");
+    return;
+  }
+  const std::string row = "inference_" + name + "_s16_b" + std::to_string(state.range(0)) + (half ? "_bf16" : "_fp32");
+  time_side_by_side(state, [&] { packed->forward(batch, {}); }, {{"plain", [&] { plain->forward(batch, {}); }, row, 1}});
+  state.counters["images_per_second"] = 1e3 * static_cast<double>(state.range(0)) / state.counters["median_ms"].value;
+}
+
+BENCHMARK_CAPTURE(inference, vit, std::string("vit"))
+    ->ArgsProduct({{1, 8, 32}, {32, 16}})
+    ->UseManualTime()
+    ->Iterations(7)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(inference, adatape, std::string("adatape"))
+    ->ArgsProduct({{1, 8, 32}, {32, 16}})
+    ->UseManualTime()
+    ->Iterations(7)
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace adatape
