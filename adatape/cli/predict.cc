@@ -66,6 +66,7 @@ class Predictor {
     ADATAPE_CHECK(task != nullptr, arguments.folder, "expected a model of pictures, got one of task ", run_.config.task->name);
     preprocess_ = task->preprocess();
     classes_ = task->class_names();
+    sigmoid_ = task->loss == "sigmoid";
     if (!arguments.show.empty()) {
       const auto* tape = dynamic_cast<const AdaTapeConfig*>(run_.config.model.get());
       const auto in_picture = [&](const TapeReaderConfig& reader) {
@@ -116,7 +117,7 @@ class Predictor {
   }
 
   ordered_json top_of(const at::Tensor& logits) const {
-    const at::Tensor shares = logits[0].to(at::kDouble).softmax(0);
+    const at::Tensor row = logits[0].to(at::kDouble), shares = sigmoid_ ? row.sigmoid() : row.softmax(0);
     const auto [values, indices] = shares.topk(std::min(arguments_.top, shares.numel()));
     ordered_json top = ordered_json::array();
     for (int64_t i = 0; i < values.numel(); ++i) {
@@ -167,6 +168,7 @@ class Predictor {
   const LoadedRun run_;
   Preprocess preprocess_;
   std::vector<std::string> classes_;
+  bool sigmoid_ = false;  // each class for itself: probabilities do not add up to 1
   std::set<std::string> shown_;
 };
 

@@ -56,14 +56,6 @@ void collect(const fs::path& folder, int32_t label, std::set<Identity>& above, s
   above.erase(place);
 }
 
-uint64_t hash_of(const std::string& text) {
-  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a, then the finaliser of MurmurHash3: neighbouring names should lie far apart
-  for (const char letter : text) hash = (hash ^ static_cast<unsigned char>(letter)) * 0x100000001b3;
-  hash = (hash ^ (hash >> 33)) * 0xff51afd7ed558ccd;
-  hash = (hash ^ (hash >> 33)) * 0xc4ceb9fe1a85ec53;
-  return hash ^ (hash >> 33);
-}
-
 }  // namespace
 
 std::optional<std::string> split_folder(const std::string& root, const std::string& split) {
@@ -111,21 +103,6 @@ std::vector<PictureFile> find_pictures(const std::string& folder, const std::vec
     ADATAPE_CHECK(files.size() > before, kComponent, path.string(), ": expected pictures (.jpg, .jpeg or .png), found none");
   }
   return files;
-}
-
-std::vector<PictureFile> hold_out(std::vector<PictureFile>& files, const std::string& root, int64_t count) {
-  const auto size = static_cast<int64_t>(files.size());
-  ADATAPE_CHECK(size >= 2, kComponent, root, ": expected at least 2 pictures, so that one can be held out for validation, got ", size);
-  const auto taken = static_cast<size_t>(std::clamp<int64_t>(std::min(count, size / 10), 1, size - 1));
-  std::vector<std::pair<uint64_t, size_t>> order;
-  for (size_t i = 0; i < files.size(); ++i) order.emplace_back(hash_of(fs::path(files[i].path).lexically_relative(root).string()), i);
-  std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(taken), order.end());
-  std::vector<bool> held(files.size());
-  for (size_t i = 0; i < taken; ++i) held[order[i].second] = true;
-  std::vector<PictureFile> out, rest;
-  for (size_t i = 0; i < files.size(); ++i) (held[i] ? out : rest).push_back(std::move(files[i]));
-  files = std::move(rest);
-  return out;
 }
 
 }  // namespace adatape

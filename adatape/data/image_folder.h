@@ -24,8 +24,4 @@ std::vector<std::string> find_classes(const std::string& folder);
 // Error: a folder that is no known class, a class without pictures or without a folder, links that loop.
 std::vector<PictureFile> find_pictures(const std::string& folder, const std::vector<std::string>& classes);
 
-// Takes min(count, a tenth) of the pictures, at least one, out of `files` and returns them: those whose names below `root` have the lowest
-// hashes. So the choice is fixed, takes about the same share of each class, and stays when other pictures come or go.
-std::vector<PictureFile> hold_out(std::vector<PictureFile>& files, const std::string& root, int64_t count);
-
 }  // namespace adatape

@@ -5,7 +5,6 @@
 
 #include <filesystem>
 #include <functional>
-#include <set>
 
 #include "adatape/core/check.h"
 #include "tests/data/idx_files.h"
@@ -90,32 +89,6 @@ TEST_F(ImageFolderTest, SaysWhatIsWrong) {
   EXPECT_THAT(refusal([&] { find_pictures(train(), {"cat"}); }), HasSubstr("expected folders named for the 1 classes, got \"dog\""));
   picture("train/gro\xdf/a.jpg");
   EXPECT_THAT(pictures_refusal(), AllOf(HasSubstr("names in UTF-8, got \"gro?\"")));
-}
-
-TEST_F(ImageFolderTest, HoldsOutAFixedPart) {
-  std::vector<PictureFile> files;
-  for (int i = 0; i < 1000; ++i) files.push_back({folder_.file(concat("train/", i % 2 == 0 ? "cat/" : "dog/", i, ".jpg")), i % 2});
-  std::vector<PictureFile> rest = files;
-  const std::vector<PictureFile> held = hold_out(rest, folder_.path(), 5000);
-  EXPECT_EQ(held.size(), 100u);
-  EXPECT_EQ(rest.size(), 900u);
-  std::set<std::string> all;
-  int cats = 0;
-  for (const auto& list : {held, rest}) {
-    for (const PictureFile& file : list) all.insert(file.path);
-  }
-  for (const PictureFile& file : held) cats += file.label == 0;
-  EXPECT_EQ(all.size(), 1000u);
-  EXPECT_NEAR(cats, 50, 20);
-  // The same choice where other pictures are gone, and under another root.
-  std::vector<PictureFile> fewer(files.begin(), files.begin() + 500);
-  std::set<std::string> names;
-  for (const PictureFile& file : held) names.insert(file.path);
-  for (const PictureFile& file : hold_out(fewer, folder_.path(), 20)) EXPECT_TRUE(names.contains(file.path)) << file.path;
-  for (PictureFile& file : files) file.path = "/other" + file.path.substr(folder_.path().size());
-  const std::vector<PictureFile> moved = hold_out(files, "/other", 100);
-  for (size_t i = 0; i < held.size(); ++i) EXPECT_EQ(moved[i].path.substr(6), held[i].path.substr(folder_.path().size()));
-  EXPECT_THROW(hold_out(rest = {{"one.jpg", 0}}, "", 1), Error);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "adatape/core/check.h"
 #include "adatape/tasks/image_classification/image_classification_task.h"
 #include "tests/data/picture_folders.h"
+#include "tests/data/tar_files.h"
 
 namespace adatape {
 namespace {
@@ -109,8 +110,8 @@ TEST_F(PictureTaskTest, HoldsOutAPartOfTrainingWhereNoSplitIsThere) {
   const ImageClassificationTask task(configured());
   EXPECT_EQ(task.epoch_size(), 36);
   EXPECT_EQ(task.held_out_size(Split::kValidation), 4);
-  EXPECT_THAT(task.notes(), ElementsAre(AllOf(HasSubstr("no folder validation or val: 4 of its 40 training pictures")),
-                                        HasSubstr("no folder test: the validation pictures")));
+  EXPECT_THAT(task.notes(), ElementsAre(AllOf(HasSubstr("has no validation pictures (validation or val): 4 of its 40 training pictures")),
+                                        HasSubstr("has no test pictures (test): the validation pictures")));
   EXPECT_TRUE(task.held_out_batch(Split::kTest, 0, 4).images.equal(task.held_out_batch(Split::kValidation, 0, 4).images));
   EXPECT_EQ(ImageClassificationTask(configured("validation_examples = 2")).epoch_size(), 38);
 }
@@ -126,7 +127,7 @@ TEST_F(PictureTaskTest, PassesOverWhatCannotBeRead) {
     const Batch batch = task.training_batch(1, step, 8);
     for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(batch.labels[i].item<int64_t>(), batch.images[i][2][0][0].item<float>() > 0 ? 0 : 1);
   }
-  EXPECT_THAT(task.notes(), ElementsAre(HasSubstr("no folder test"),
+  EXPECT_THAT(task.notes(), ElementsAre(HasSubstr("no test pictures"),
                                         AllOf(HasSubstr("2 of 8 training pictures could not be read"), HasSubstr("train/"))));
   EXPECT_THROW(ImageClassificationTask(configured("unreadable_limit = 1")).training_batch(1, 0, 8), Error);
   for (const char* name : {"val/red/100.jpg", "val/red/101.jpg", "val/blue/100.png", "val/blue/101.png"})
@@ -150,6 +151,98 @@ TEST_F(PictureTaskTest, AugmentsTrainingAlone) {
   EXPECT_TRUE(before.labels.equal(after.labels));
   EXPECT_FALSE(before.images.equal(after.images));
   EXPECT_TRUE(after.images.equal(moved.training_batch(1, 0, 11).images));
+}
+
+TEST_F(PictureTaskTest, ShowsRandomPartsDistortedByKeyAlone) {
+  for (int i = 0; i < 4; ++i) {
+    for (const char* name : {"a/", "b/"})
+      write_picture(folder_.file(concat("train/", name, i, ".jpg")), jpeg_bytes(gradient_picture(60 + i, 80)));
+  }
+  write_picture(folder_.file("val/a/1.jpg"), jpeg_bytes(gradient_picture(60, 80)));
+  write_picture(folder_.file("val/b/1.jpg"), jpeg_bytes(gradient_picture(60, 80)));
+  const ImageClassificationTask plain(configured()), parts(configured("augment = 'inception'")),
+      distorted(configured("augment = 'inception'\nrand_augment = 2\nrand_augment_level = 15.0"));
+  const Batch whole = plain.training_batch(3, 0, 8), part = parts.training_batch(3, 0, 8), both = distorted.training_batch(3, 0, 8);
+  int flips = 0;
+  for (int64_t i = 0; i < 8; ++i) {
+    EXPECT_FALSE(part.images[i].equal(whole.images[i]));
+    // Red falls from top to bottom and green from left to right, in a part too; mirrored it rises.
+    EXPECT_GT((part.images[i][0][15] - part.images[i][0][0]).mean().item<float>(), 0);
+    flips += (part.images[i][1].select(1, 15) - part.images[i][1].select(1, 0)).mean().item<float>() < 0;
+  }
+  EXPECT_GT(flips, 0);
+  EXPECT_LT(flips, 8);
+  EXPECT_FALSE(both.images.equal(part.images));
+  EXPECT_TRUE(both.images.isfinite().all().item<bool>());
+  // Nothing depends on the batch, but everything on the epoch.
+  EXPECT_TRUE(distorted.training_batch(3, 2, 2).images.equal(both.images.narrow(0, 4, 2)));
+  EXPECT_FALSE(distorted.training_batch(3, 1, 8).images.equal(both.images));
+  EXPECT_TRUE(distorted.held_out_batch(Split::kValidation, 0, 2).images.equal(plain.held_out_batch(Split::kValidation, 0, 2).images));
+}
+
+TEST_F(PictureTaskTest, MixesPairsAndTheirLabels) {
+  write("train", 20);
+  const ImageClassificationTask plain(configured()), mixed(configured("mixup = 0.5"));
+  const Batch before = plain.training_batch(5, 0, 36), after = mixed.training_batch(5, 0, 36);
+  EXPECT_TRUE(before.labels.equal(after.labels));
+  double sum = 0, least = 1, most = 0;
+  for (int64_t i = 0; i < 36; ++i) {
+    const int64_t other = i ^ 1;
+    const auto share = after.label_weights[i].item<float>();
+    EXPECT_EQ(after.other_labels[i].item<int64_t>(), before.labels[other].item<int64_t>());
+    EXPECT_EQ(share, after.label_weights[other].item<float>());
+    EXPECT_TRUE(after.images[i].allclose(share * before.images[i] + (1 - share) * before.images[other], 0, 1e-6));
+    sum += share;
+    least = std::min<double>(least, share);
+    most = std::max<double>(most, share);
+  }
+  EXPECT_GE(least, 0.5);
+  EXPECT_GT(most, 0.95);
+  EXPECT_NEAR(sum / 36, 0.5 + 1 / 3.14159, 0.12);  // the mean of the larger side of Beta(1/2, 1/2)
+  EXPECT_TRUE(mixed.training_batch(5, 4, 4).images.equal(after.images.narrow(0, 16, 4)));
+  EXPECT_FALSE(mixed.held_out_batch(Split::kTest, 0, 2).other_labels.defined());
+  EXPECT_THROW(mixed.training_batch(5, 0, 3), Error);
+}
+
+TEST_F(PictureTaskTest, ComputesEachLossOfMixedLabels) {
+  write("train", 4);
+  Batch batch;
+  batch.labels = torch::tensor({0, 1});
+  batch.images = torch::zeros({2, 3, 16, 16});
+  const at::Tensor logits = torch::tensor({{2.0f, -1.0f}, {0.5f, 1.5f}});
+  const auto loss = [&](const std::string& more) { return ImageClassificationTask(configured(more)).example_loss(logits, batch); };
+  const at::Tensor log_p = logits.log_softmax(1), on = -logits.sigmoid().log(), off = -(-logits).sigmoid().log();
+  EXPECT_TRUE(loss("loss = 'sigmoid'").allclose(torch::stack({on[0][0] + off[0][1], off[1][0] + on[1][1]})));
+  const at::Tensor smooth = loss("loss = 'sigmoid'\nlabel_smoothing = 0.2");
+  EXPECT_NEAR(smooth[0].item<double>(), (0.9 * on[0][0] + 0.1 * off[0][0] + 0.1 * on[0][1] + 0.9 * off[0][1]).item<double>(), 1e-5);
+  batch.other_labels = torch::tensor({1, 1});
+  batch.label_weights = torch::tensor({0.75f, 0.6f});
+  EXPECT_TRUE(loss("").allclose(torch::stack({-0.75 * log_p[0][0] - 0.25 * log_p[0][1], -log_p[1][1]})));
+  EXPECT_NEAR(loss("loss = 'sigmoid'")[0].item<double>(),
+              (0.75 * on[0][0] + 0.25 * off[0][0] + 0.25 * on[0][1] + 0.75 * off[0][1]).item<double>(), 1e-5);
+}
+
+TEST_F(PictureTaskTest, ReadsTarShards) {
+  for (int shard = 0; shard < 2; ++shard) {
+    std::string bytes;
+    for (int i = 0; i < 10; ++i) {
+      const bool blue = i % 2 == 0;
+      bytes += tar_member(concat(shard, '_', i, ".png"), png_bytes(blue ? plain_picture(20, 30, 200, i) : plain_picture(200, 30, 20, i)));
+      bytes += tar_member(concat(shard, '_', i, ".cls"), blue ? "0" : "1");
+    }
+    write_bytes(folder_.file(concat("x-train-", shard, ".tar")), bytes + tar_end());
+  }
+  const std::string tar = "format = 'tar'\nclass_names = 'blue,red'";
+  const ImageClassificationTask task(configured(tar));
+  EXPECT_EQ(task.epoch_size(), 18);
+  EXPECT_EQ(task.held_out_size(Split::kValidation), 2);
+  EXPECT_THAT(task.notes(), ElementsAre(HasSubstr("2 of its 20 training pictures"), HasSubstr("no test pictures")));
+  const Batch batch = task.training_batch(1, 0, 18);
+  for (int64_t i = 0; i < 18; ++i) EXPECT_EQ(batch.labels[i].item<int64_t>(), batch.images[i][2][0][0].item<float>() > 0 ? 0 : 1);
+  EXPECT_THAT(refusal("format = 'tar'"), HasSubstr("expected task.classes or task.class_names with format = \"tar\", got neither"));
+  write_bytes(folder_.file("x-val-0.tar"),
+              tar_member("v.png", png_bytes(plain_picture(1, 2, 3, 0))) + tar_member("v.cls", "2") + tar_end());
+  EXPECT_THAT(refusal(tar), HasSubstr("x-val-0.tar: v: expected a class below 2 (task.classes), got 2"));
 }
 
 TEST_F(PictureTaskTest, SaysWhatIsWrong) {

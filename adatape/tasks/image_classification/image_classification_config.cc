@@ -52,9 +52,9 @@ std::string join_names(const std::vector<std::string>& names) {
 void ImageClassificationConfig::fields(FieldVisitor& visit) {
   const IntegerRange side{.minimum = 1, .maximum = 1 << 16};
   visit.text("name", name, "name of the task");
-  visit.choice("format", format, {"idx", "folder"},
+  visit.choice("format", format, {"idx", "folder", "tar"},
                "format of the files; idx: train- and t10k-images-idx3-ubyte(.gz), -labels-idx1-ubyte(.gz); folder: train/CLASS/*.jpg or "
-               "*.png, likewise validation/ (or val/) and test/");
+               "*.png, likewise validation/ (or val/) and test/; tar: shards train/*.tar or *train*.tar of KEY.jpg and KEY.cls, likewise");
   visit.text("path", path, "folder of the files (the default comes with the Debian package dataset-fashion-mnist)");
   visit.integer_or("channels", channels, "auto", {.minimum = 1, .maximum = 3},
                    "colours that the model sees: 1 (grey) or 3; auto = 1 for idx, else 3");
@@ -69,19 +69,30 @@ void ImageClassificationConfig::fields(FieldVisitor& visit) {
   visit.reals("std", deviation, {.minimum = 0, .exclusive_minimum = true},
               "what the rest is divided by: one number, or one for each channel; 0.5 and 0.5 give [-1, 1]");
   visit.integer_or("classes", classes, "auto", {.minimum = 2, .maximum = 1 << 24},
-                   "number of classes; auto = 10 for idx, else those found");
+                   "number of classes; auto = 10 for idx, those found for folder; tar needs a number or class_names");
   visit.text("class_names", names,
              "names of the classes, separated by commas (\\, is a comma within a name); empty: the folders found, for idx those of "
              "Fashion-MNIST for a folder fashion-mnist, else numbers");
   visit.integer(
       "validation_examples", validation_examples, {.minimum = 1},
-      "examples held out of the training files and never trained on: the last ones of idx; of a folder without validation/ a fixed "
+      "examples held out of the training files and never trained on: the last ones of idx; of pictures without a validation split a fixed "
       "choice of at most a tenth");
   visit.integer("unreadable_limit", unreadable_limit, {.minimum = 0},
                 "pictures that cannot be read and are passed over before it is an error; the next one takes the place");
-  visit.choice("augment", augment, {"none", "flip_shift"},
-               "flip_shift: mirror every other training image at random and shift it, border black");
+  visit.choice(
+      "augment", augment, {"none", "flip_shift", "inception"},
+      "of training images; flip_shift: mirror every other one at random and shift it, border black; inception: show a random part, "
+      "mirror every other one");
   visit.integer("shift", shift, {.minimum = 0, .maximum = 1 << 16}, "largest shift of flip_shift in each direction, pixels");
+  visit.real("smallest_crop", smallest_crop, {.minimum = 0, .maximum = 1, .exclusive_minimum = true},
+             "smallest part that inception shows, as a share of the picture's area");
+  visit.integer("rand_augment", rand_augment, {.minimum = 0, .maximum = 100},
+                "distortions of a training image, drawn from RandAugment's 16; 0 = off");
+  visit.real("rand_augment_level", rand_augment_level, {.minimum = 0, .maximum = 1000}, "their strength, 10 is strong");
+  visit.real("mixup", mixup, {.minimum = 0, .maximum = 1000},
+             "alpha of mixup: training images are shown through each other in pairs, shares from Beta(alpha, alpha); 0 = off");
+  visit.choice("loss", loss, {"softmax", "sigmoid"},
+               "softmax: cross-entropy of one class out of all; sigmoid: of each class for itself, summed over classes");
   visit.real("label_smoothing", label_smoothing, {.minimum = 0, .maximum = 1}, "share of the target spread evenly over the classes");
 }
 
@@ -97,6 +108,8 @@ void ImageClassificationConfig::resolve() {
     ADATAPE_CHECK(training.has_value(), kComponent, "expected a folder train in ", path, " (task.path), found none");
     names = join_names(find_classes(*training));
   }
+  ADATAPE_CHECK(format != "tar" || classes || !names.empty(), kComponent,
+                "expected task.classes or task.class_names with format = \"tar\", got neither");
   if (!classes) classes = names.empty() ? kIdxClasses : static_cast<int64_t>(split_names(names).size());
 }
 

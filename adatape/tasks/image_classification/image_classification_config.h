@@ -23,6 +23,11 @@ struct ImageClassificationConfig : TaskConfig {
   int64_t unreadable_limit = 100;
   std::string augment = "none";
   int64_t shift = 2;
+  double smallest_crop = 0.05;
+  int64_t rand_augment = 0;
+  double rand_augment_level = 10;
+  double mixup = 0;
+  std::string loss = "softmax";
   double label_smoothing = 0;
 
   ImageClassificationConfig() { name = "image_classification"; }

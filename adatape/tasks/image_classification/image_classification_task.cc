@@ -1,9 +1,13 @@
 #include "adatape/tasks/image_classification/image_classification_task.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/softplus.h>
+#include <ATen/ops/zeros_like.h>
 
 #include "adatape/core/check.h"
 #include "adatape/tasks/classification.h"
+#include "adatape/tasks/image_classification/mixup.h"
 
 namespace adatape {
 namespace {
@@ -23,6 +27,22 @@ void put(Batch& batch, int64_t place, const ImageSource& source, int64_t index, 
   const int64_t numbers = batch.images.size(1) * batch.images.size(2) * batch.images.size(3);
   batch.labels.data_ptr<int64_t>()[place] = source.put(index, key, batch.images.data_ptr<float>() + place * numbers);
   batch.examples.data_ptr<int64_t>()[place] = example;
+}
+
+// [B, classes]: what each logit should say; mixed examples have two classes.
+at::Tensor targets_of(const at::Tensor& logits, const Batch& batch, int64_t classes, double smoothing) {
+  ADATAPE_CHECK(batch.labels.defined() && logits.dim() == 2 && logits.size(0) == batch.labels.size(0) && logits.size(1) == classes,
+                kComponent, "expected labels and logits [", batch.size(), ", ", classes, "], got ", logits.sizes());
+  at::Tensor targets = at::zeros_like(logits);
+  const at::Tensor labels = batch.labels.unsqueeze(1);
+  if (batch.other_labels.defined()) {
+    const at::Tensor share = batch.label_weights.to(logits.scalar_type()).unsqueeze(1);
+    targets.scatter_add_(1, labels, share);
+    targets.scatter_add_(1, batch.other_labels.unsqueeze(1), 1 - share);
+  } else {
+    targets.scatter_(1, labels, 1);
+  }
+  return smoothing > 0 ? targets * (1 - smoothing) + smoothing / static_cast<double>(classes) : targets;
 }
 
 // Resolved and checked before the members that need it are made.
@@ -53,6 +73,7 @@ Batch ImageClassificationTask::training_batch(uint64_t seed, uint64_t step, int6
     const uint64_t index = (*order)[place % size], example = epoch * size + index;
     put(batch, i, *splits_.training, static_cast<int64_t>(index), static_cast<int64_t>(example), ShowingKey{seed, example});
   }
+  if (config_.mixup > 0) mix_pairs(batch, config_.mixup, seed, step * static_cast<uint64_t>(batch_size / 2));
   return batch;
 }
 
@@ -73,7 +94,12 @@ const ImageSource& ImageClassificationTask::held_out(Split split) const {
 int64_t ImageClassificationTask::held_out_size(Split split) const { return held_out(split).size(); }
 
 at::Tensor ImageClassificationTask::example_loss(const at::Tensor& logits, const Batch& batch) const {
-  return classification_loss(kComponent, logits, batch.labels, *config_.classes, config_.label_smoothing);
+  if (config_.loss == "softmax" && !batch.other_labels.defined()) {
+    return classification_loss(kComponent, logits, batch.labels, *config_.classes, config_.label_smoothing);
+  }
+  const at::Tensor target = targets_of(logits, batch, *config_.classes, config_.label_smoothing);
+  if (config_.loss == "softmax") return -(target * logits.log_softmax(1)).sum(1);
+  return (at::softplus(logits) - target * logits).sum(1);
 }
 
 at::Tensor ImageClassificationTask::example_correct(const at::Tensor& logits, const Batch& batch) const {

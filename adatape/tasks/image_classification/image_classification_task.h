@@ -14,12 +14,12 @@
 namespace adatape {
 
 // IDX files are loaded at construction (uint8, 47 MB for Fashion-MNIST): the last validation_examples of the training files are the
-// validation split and never trained on, the t10k files are the test split. Pictures of folders are listed at construction and read when a
-// batch is made; which splits there are: data/image_folder.h, notes().
+// validation split and never trained on, the t10k files are the test split. Pictures of folders and tar shards are listed at construction
+// and read when a batch is made; which splits there are: data/image_folder.h, notes().
 //
 // Training is one endless stream of epochs, each a permutation of the training images drawn from (seed, epoch); step s of batch size B
 // takes stream places s B .. s B + B - 1, so a batch may span epochs. examples = epoch x epoch_size + index of the image. Augmentation of
-// an example is drawn from (seed, that number) alone.
+// an example is drawn from (seed, that number) alone, mixup of stream places 2k and 2k + 1 from (seed, k); it needs an even batch size.
 class ImageClassificationTask : public Task {
  public:
   explicit ImageClassificationTask(const ImageClassificationConfig& config);
@@ -30,7 +30,7 @@ class ImageClassificationTask : public Task {
   Batch held_out_batch(Split split, int64_t first, int64_t count) const override;
   int64_t held_out_size(Split split) const override;
   int64_t epoch_size() const override { return splits_.training->size(); }
-  // With the configured label_smoothing, on held-out examples too.
+  // The configured loss with its label_smoothing, on held-out examples too; of two classes where examples are mixed.
   at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const override;
   at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const override;
   // float32 [B] on the CPU, the class.

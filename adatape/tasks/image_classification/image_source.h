@@ -7,14 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "adatape/tasks/image_classification/image_classification_config.h"
+#include "adatape/tasks/image_classification/image_view.h"
 
 namespace adatape {
-
-// What the random draws of one showing of a training image depend on.
-struct ShowingKey {
-  uint64_t seed = 0, example = 0;
-};
 
 // The labelled images of one split. Thread-safe.
 class ImageSource {
