@@ -24,6 +24,8 @@ int64_t bank_rows_of(const TapeBankConfig& bank, const InputSpec& spec, int64_t 
   return (height / bank.patch) * (width / bank.patch);
 }
 
+}  // namespace
+
 ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaTapeConfig& config, const InputSpec& spec, int64_t symbols) {
   const TapeReaderConfig& reader = config.readers.at(static_cast<size_t>(reading.reader));
   const auto bank =
@@ -60,8 +62,6 @@ ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaT
   return result;
 }
 
-}  // namespace
-
 ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
                            const AdaTapeConfig& config, const InputSpec& spec) {
   ShownExample example;
@@ -84,6 +84,8 @@ ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_
   }
   return example;
 }
+
+namespace {
 
 // Steps as models record them: of each example [B], of each token [B, N], or packed [tokens].
 void add_pondering(TapeUsage& usage, const at::Tensor& recorded, const Batch& host, const Task& task) {
@@ -109,8 +111,6 @@ void add_pondering(TapeUsage& usage, const at::Tensor& recorded, const Batch& ho
     usage.ponder_covariates.push_back(covariates[static_cast<size_t>(b)]);
   }
 }
-
-namespace {
 
 void add_boxes(ObjectShare& on_object, const ModelOutput& output, const at::Tensor& boxes, const AdaTapeConfig& config,
                const InputSpec& spec) {

@@ -14,6 +14,8 @@
 
 namespace adatape {
 
+struct AdaTapeConfig;
+
 // One step of a reading: one tape token.
 struct ReadingStep {
   std::vector<int64_t> rows;    // rows of the bank, the largest weight first
@@ -31,6 +33,9 @@ struct ExampleReading {
   int64_t longest = 0;                // T
   std::vector<ReadingStep> steps;
 };
+
+// What example b of a batch read; symbols: the length of its sequence (0 for an image).
+ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaTapeConfig& config, const InputSpec& spec, int64_t symbols);
 
 struct ShownExample {
   int64_t index = 0;             // in the test split

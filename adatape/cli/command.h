@@ -19,6 +19,7 @@ std::string command_line();
 
 std::function<int()> declare_train(CLI::App& app);
 std::function<int()> declare_evaluate(CLI::App& app);
+std::function<int()> declare_predict(CLI::App& app);
 std::function<int()> declare_analyse(CLI::App& app);
 std::function<int()> declare_compare(CLI::App& app);
 std::function<int()> declare_bench(CLI::App& app);

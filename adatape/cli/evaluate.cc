@@ -145,6 +145,7 @@ int evaluate_run(const Arguments& arguments) {
     if (!settings.empty()) results.push_back({settings[static_cast<size_t>(round)], result});
   }
   progress.finish();
+  for (const std::string& note : run.task->notes()) std::cerr << "adatape: " << note << std::endl;
   if (arguments.json) {
     nlohmann::ordered_json row = row_of(run, arguments, result, device);
     if (!results.empty()) row["tape_budgets"] = tape_budgets_json(results);

@@ -24,6 +24,7 @@ constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells have it
 const std::vector<Command> kCommands = {
     {"train", "train a model from a configuration into a run folder; go on with a stopped run", declare_train},
     {"evaluate", "accuracy, tokens, cost and speed of a run or model folder on held-out data", declare_evaluate},
+    {"predict", "which class pictures show, what that cost and which patches were read", declare_predict},
     {"analyse", "pictures and a page of what a model with tapes reads", declare_analyse},
     {"compare", "a table and a page that set several runs side by side", declare_compare},
     {"bench", "speed, parameters and cost of untrained models of published sizes", declare_bench},

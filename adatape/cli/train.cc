@@ -1,6 +1,7 @@
 // adatape train CONFIG.toml: trains into a run folder, or goes on with one.
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <limits>
@@ -73,9 +74,18 @@ int train(const Arguments& arguments) {
     std::cerr << "adatape: training " << config.label << " (" << format_count(parameters) << " parameters) on " << config.task->name << ", "
               << device << ", " << at::get_num_threads() << " threads, into " << output << std::endl;
   }
+  const std::vector<std::string> notes = task->notes();
+  const auto tell = [&](const std::string& note) {
+    if (!arguments.quiet) std::cerr << "adatape: " << note << std::endl;
+  };
+  for (const std::string& note : notes) tell(note);
   Trainer trainer(config, *task, *model,
                   {.output = output, .command = command_line(), .device = device, .resume = arguments.resume, .quiet = arguments.quiet});
-  std::cout << summarize_result(trainer.run()) << "  results              " << output << "/result.json\n";
+  const nlohmann::ordered_json result = trainer.run();
+  for (const std::string& note : task->notes()) {
+    if (std::find(notes.begin(), notes.end(), note) == notes.end()) tell(note);
+  }
+  std::cout << summarize_result(result) << "  results              " << output << "/result.json\n";
   return 0;
 }
 

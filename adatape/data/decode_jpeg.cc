@@ -1,12 +1,14 @@
 // JPEG by libjpeg-turbo. Its errors come back by longjmp, which must not cross a C++ object that owns something: the functions with a
 // setjmp hold none, and write into memory that their callers own.
+#include <cstddef>
+#include <cstdio>
+// jpeglib.h needs size_t and FILE
 #include <jerror.h>
 #include <jpeglib.h>
 
 #include <algorithm>
 #include <array>
 #include <csetjmp>
-#include <cstdio>
 #include <cstring>
 
 #include "adatape/core/check.h"

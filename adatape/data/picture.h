@@ -1,6 +1,7 @@
 // A decoded picture: bytes, red, green and blue side by side.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -16,8 +16,8 @@ at::Tensor Task::element_covariate(const Batch&) const { return {}; }
 const std::vector<TaskEntry>& task_registry() {
   static const std::vector<TaskEntry> registry = {
       {"parity", "is the number of 1s in a sequence over {-1, 0, 1} odd", make_parity_config, make_parity_task},
-      {"image_classification", "which class does an image show (IDX files, such as Fashion-MNIST)", make_image_classification_config,
-       make_image_classification_task},
+      {"image_classification", "which class does an image show (IDX files, such as Fashion-MNIST, or folders of pictures)",
+       make_image_classification_config, make_image_classification_task},
       {"logic", "what comes out of chains of binary gates", make_logic_config, make_logic_task},
       {"addition", "what is the sum so far of decimal numbers, digit by digit", make_addition_config, make_addition_task},
       {"sort", "in which order did real numbers come, from the smallest to the largest", make_sort_config, make_sort_task},

@@ -17,8 +17,10 @@ struct TaskConfig {
   std::string name;  // registry name
   virtual ~TaskConfig() = default;
   virtual void fields(FieldVisitor& visit) = 0;
+  // Puts values in the place of "auto", before validate(); config.toml holds the result. May look at which files there are.
+  virtual void resolve() {}
   virtual void validate() const = 0;         // what no single field's range can say; throws Error
-  virtual InputSpec input_spec() const = 0;  // known from the configuration alone, without opening data
+  virtual InputSpec input_spec() const = 0;  // known from the resolved configuration alone, without opening data
 };
 
 class Task {
@@ -58,6 +60,8 @@ class Task {
   // What the symbols or classes are called ("-1", "0", "1"; "T-shirt/top" ...).
   virtual std::vector<std::string> symbol_names() const { return {}; }
   virtual std::vector<std::string> class_names() const = 0;
+  // What a person should know about the data, a line each: how splits were made, what was passed over so far.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 struct TaskEntry {

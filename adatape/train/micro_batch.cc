@@ -19,6 +19,10 @@ Batch micro_batch(const Batch& batch, int64_t first, int64_t count, bool answers
     if (batch.labels.defined()) part.labels = answers_each ? batch.labels.narrow(0, begin, elements) : batch.labels.narrow(0, first, count);
   }
   if (batch.images.defined() && batch.labels.defined()) part.labels = batch.labels.narrow(0, first, count);
+  if (batch.other_labels.defined()) {
+    part.other_labels = batch.other_labels.narrow(0, first, count);
+    part.label_weights = batch.label_weights.narrow(0, first, count);
+  }
   part.examples = batch.examples.narrow(0, first, count);
   return part;
 }

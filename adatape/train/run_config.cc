@@ -93,6 +93,7 @@ RunConfig RunConfig::from_document(const ConfigDocument& given) {
                 training.batch_size, "), got ", training.accumulate);
   ADATAPE_CHECK(training.beta1 < 1, "training.beta1", "expected a number below 1, got ", training.beta1);
   ADATAPE_CHECK(training.beta2 < 1, "training.beta2", "expected a number below 1, got ", training.beta2);
+  config.task->resolve();
   config.task->validate();
   const InputSpec input = config.task->input_spec();
   config.model->resolve(input);

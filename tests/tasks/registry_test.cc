@@ -19,6 +19,7 @@ TEST(TaskRegistry, EntriesMakeTheirConfigurations) {
     EXPECT_EQ(&find_task(entry.name), &entry);
     const std::unique_ptr<TaskConfig> config = entry.make_config();
     EXPECT_EQ(config->name, entry.name);
+    config->resolve();
     EXPECT_NO_THROW(config->validate());
     EXPECT_GE(config->input_spec().classes, 2);
     std::set<std::string> keys;

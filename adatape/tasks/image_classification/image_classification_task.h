@@ -7,35 +7,19 @@
 #include <vector>
 
 #include "adatape/tasks/image_classification/epoch_order.h"
-#include "adatape/tasks/image_classification/labelled_images.h"
+#include "adatape/tasks/image_classification/image_classification_config.h"
+#include "adatape/tasks/image_classification/image_source.h"
 #include "adatape/tasks/task.h"
 
 namespace adatape {
 
-struct ImageClassificationConfig : TaskConfig {
-  std::string format = "idx";
-  std::string path = "/usr/share/datasets/fashion-mnist";
-  int64_t channels = 1, height = 28, width = 28;
-  int64_t classes = 10;
-  std::string names;  // comma-separated; empty: Fashion-MNIST's for a folder of that name, else the numbers
-  int64_t validation_examples = 5000;
-  std::string augment = "none";
-  int64_t shift = 2;
-  double label_smoothing = 0;
-
-  ImageClassificationConfig() { name = "image_classification"; }
-  void fields(FieldVisitor& visit) override;
-  void validate() const override;
-  InputSpec input_spec() const override;
-  std::vector<std::string> class_names() const;
-};
-
-// Loads all images at construction (uint8, 47 MB for Fashion-MNIST). The last validation_examples of the training files are the validation
-// split and never trained on; the t10k files are the test split.
+// IDX files are loaded at construction (uint8, 47 MB for Fashion-MNIST): the last validation_examples of the training files are the
+// validation split and never trained on, the t10k files are the test split. Pictures of folders and tar shards are listed at construction
+// and read when a batch is made; which splits there are: data/image_folder.h, notes().
 //
 // Training is one endless stream of epochs, each a permutation of the training images drawn from (seed, epoch); step s of batch size B
 // takes stream places s B .. s B + B - 1, so a batch may span epochs. examples = epoch x epoch_size + index of the image. Augmentation of
-// an example is drawn from (seed, that number) alone.
+// an example is drawn from (seed, that number) alone, mixup of stream places 2k and 2k + 1 from (seed, k); it needs an even batch size.
 class ImageClassificationTask : public Task {
  public:
   explicit ImageClassificationTask(const ImageClassificationConfig& config);
@@ -45,19 +29,22 @@ class ImageClassificationTask : public Task {
   // examples = place in the split, 0 .. held_out_size - 1.
   Batch held_out_batch(Split split, int64_t first, int64_t count) const override;
   int64_t held_out_size(Split split) const override;
-  int64_t epoch_size() const override { return training_examples_; }
-  // With the configured label_smoothing, on held-out examples too.
+  int64_t epoch_size() const override { return splits_.training->size(); }
+  // The configured loss with its label_smoothing, on held-out examples too; of two classes where examples are mixed.
   at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const override;
   at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const override;
   // float32 [B] on the CPU, the class.
   at::Tensor example_covariate(const Batch& batch) const override;
   std::string covariate_name() const override { return "class"; }
   std::vector<std::string> class_names() const override { return config_.class_names(); }
+  // How splits were made, and how many pictures could not be read so far.
+  std::vector<std::string> notes() const override;
 
  private:
+  const ImageSource& held_out(Split split) const;
+
   ImageClassificationConfig config_;
-  LabelledImages training_, test_;  // training_ holds the validation images behind its own
-  int64_t training_examples_ = 0;
+  ImageSplits splits_;
   mutable EpochOrder order_;
 };
 

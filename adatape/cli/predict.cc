@@ -1,0 +1,234 @@
+// adatape predict MODEL PICTURE...: which class do pictures show, and what did that cost?
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "adatape/analysis/draw_reading.h"
+#include "adatape/cli/command.h"
+#include "adatape/core/check.h"
+#include "adatape/core/device.h"
+#include "adatape/core/files.h"
+#include "adatape/core/progress.h"
+#include "adatape/core/signals.h"
+#include "adatape/core/utf8.h"
+#include "adatape/data/decode.h"
+#include "adatape/data/write_png.h"
+#include "adatape/models/adatape.h"
+#include "adatape/tasks/image_classification/image_classification_config.h"
+#include "adatape/train/run_folder.h"
+
+namespace adatape::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using nlohmann::ordered_json;
+
+constexpr const char* kMore =
+    "Pictures are JPEG or PNG of any size and colour; they are resized, cropped and turned into the model's colours as its config.toml\n"
+    "says. Tokens: those of the longest block, tape included. Time: the forward pass of this picture alone, after one that warms up.\n"
+    "--show writes a PNG for each picture: as the model saw it, and beside it the patches that were read, shaded by weight and numbered "
+    "by\n"
+    "step. A picture that is missing or broken is reported, the others go on, and the exit status is 1.\n"
+    "\n"
+    "Examples:\n"
+    "  adatape predict runs/fashion/adatape shirt.jpg boot.png --show shown\n"
+    "  adatape predict runs/fashion/adatape *.jpg --top 1 --json";
+
+struct Arguments {
+  std::string folder, show, device = "auto";
+  std::vector<std::string> pictures, assignments;
+  int64_t top = 5;
+  int threads = 0;
+  bool json = false;
+};
+
+std::string formatted(const char* format, double value) {
+  char text[64];
+  std::snprintf(text, sizeof(text), format, value);
+  return text;
+}
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+class Predictor {
+ public:
+  Predictor(const Arguments& arguments, at::Device device)
+      : arguments_(arguments), device_(device), run_(load_run(arguments.folder, arguments.assignments, device, /*with_task=*/false)) {
+    const auto* task = dynamic_cast<const ImageClassificationConfig*>(run_.config.task.get());
+    ADATAPE_CHECK(task != nullptr, arguments.folder, "expected a model of pictures, got one of task ", run_.config.task->name);
+    preprocess_ = task->preprocess();
+    classes_ = task->class_names();
+    sigmoid_ = task->loss == "sigmoid";
+    if (!arguments.show.empty()) {
+      const auto* tape = dynamic_cast<const AdaTapeConfig*>(run_.config.model.get());
+      const auto in_picture = [&](const TapeReaderConfig& reader) {
+        return std::any_of(tape->banks.begin(), tape->banks.end(),
+                           [&](const TapeBankConfig& bank) { return bank.name == reader.bank && bank.kind == "input"; });
+      };
+      ADATAPE_CHECK(tape != nullptr && std::any_of(tape->readers.begin(), tape->readers.end(), in_picture), arguments.folder,
+                    "--show expects a model that reads a tape from patches of the picture, got ", run_.config.model->name);
+      make_directories(arguments.show);
+    }
+    run_forward(Picture(preprocess_.height, preprocess_.width));
+  }
+
+  // What there is to say about one picture. Error when it cannot be read.
+  ordered_json predict(const std::string& file) {
+    const auto start = Clock::now();
+    const std::string bytes = read_file(file);
+    const std::string name = printable(file);
+    const Picture whole = decode_picture({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), name});
+    const Picture view = centre_view(whole, preprocess_);
+    const double preparing = seconds_since(start);
+    const auto [output, seconds] = run_forward(view);
+    ordered_json row = {{"file", name}, {"width", whole.width}, {"height", whole.height}, {"top", top_of(output.logits)}};
+    add_cost(output, row);
+    row["seconds"] = seconds;
+    row["preparing_seconds"] = preparing;
+    if (!arguments_.show.empty()) row["shown"] = show(file, view, output);
+    return row;
+  }
+
+ private:
+  struct Answer {
+    ModelOutput output;
+    double seconds;
+  };
+
+  Answer run_forward(const Picture& view) const {
+    Batch batch;
+    batch.images = at::empty({1, preprocess_.channels, preprocess_.height, preprocess_.width}, at::kFloat);
+    PlaneWriter(preprocess_).write(view, {}, batch.images.data_ptr<float>());
+    batch.examples = at::zeros({1}, at::kLong);
+    batch = batch.to(device_);
+    const auto start = Clock::now();
+    Answer answer{run_.model->forward(batch, {.record = true}), 0};
+    answer.output.logits = answer.output.logits.cpu();  // waits for the device
+    answer.seconds = seconds_since(start);
+    return answer;
+  }
+
+  ordered_json top_of(const at::Tensor& logits) const {
+    const at::Tensor row = logits[0].to(at::kDouble), shares = sigmoid_ ? row.sigmoid() : row.softmax(0);
+    const auto [values, indices] = shares.topk(std::min(arguments_.top, shares.numel()));
+    ordered_json top = ordered_json::array();
+    for (int64_t i = 0; i < values.numel(); ++i) {
+      const auto index = indices[i].item<int64_t>();
+      top.push_back({{"class", classes_.at(static_cast<size_t>(index))}, {"index", index}, {"probability", values[i].item<double>()}});
+    }
+    return top;
+  }
+
+  static void add_cost(const ModelOutput& output, ordered_json& row) {
+    int64_t tokens = 0, token_steps = 0, tape = 0;
+    for (const std::vector<int64_t>& block : output.block_tokens) {
+      tokens = std::max(tokens, block.front());
+      token_steps += block.front();
+    }
+    for (const TapeReading& reading : output.readings) tape += reading.lengths[0].item<int64_t>();
+    double flops = 0;
+    for (const WorkItem& item : output.work) flops += static_cast<double>(item.rows.front()) * static_cast<double>(item.flops_per_row);
+    row["tokens"] = tokens;
+    row["tape_length"] = tape;
+    row["token_steps"] = token_steps;
+    row["flops"] = flops;
+  }
+
+  std::string show(const std::string& file, const Picture& view, const ModelOutput& output) {
+    const auto& tape = dynamic_cast<const AdaTapeConfig&>(*run_.config.model);
+    std::vector<ExampleReading> readings;
+    for (const TapeReading& reading : output.readings) {
+      readings.push_back(example_reading(reading, 0, tape, run_.config.task->input_spec(), 0));
+    }
+    const std::string stem = printable(fs::path(file).stem().string());
+    std::string name = stem;
+    for (int64_t i = 2; !shown_.insert(name).second; ++i) name = concat(stem, '_', i);  // pictures of one name in several folders
+    const std::string path = (fs::path(arguments_.show) / (name + ".png")).string();
+    write_png(path, draw_readings(as_model_sees(view), readings));
+    return path;
+  }
+
+  Picture as_model_sees(Picture view) const {
+    if (preprocess_.channels == 3) return view;
+    for (size_t i = 0; i < view.pixels.size(); i += 3)
+      std::fill_n(view.pixels.begin() + static_cast<std::ptrdiff_t>(i), 3, grey_of(&view.pixels[i]));
+    return view;
+  }
+
+  const Arguments& arguments_;
+  const at::Device device_;
+  const LoadedRun run_;
+  Preprocess preprocess_;
+  std::vector<std::string> classes_;
+  bool sigmoid_ = false;  // each class for itself: probabilities do not add up to 1
+  std::set<std::string> shown_;
+};
+
+std::string text_of(const ordered_json& row) {
+  std::string text = concat(row["file"].get<std::string>(), " (", row["width"].dump(), " x ", row["height"].dump(), ")\n");
+  for (const ordered_json& answer : row["top"]) {
+    text += concat("  ", formatted("%6.2f %%", 100 * answer["probability"].get<double>()), "  ", answer["class"].get<std::string>(), "\n");
+  }
+  text += concat("  ", row["tokens"].dump(), " tokens");
+  if (row["tape_length"] != 0) text += concat(", ", row["tape_length"].dump(), " of them on tape");
+  text += concat(", ", format_count(row["flops"].get<double>()), "FLOPs, ", formatted("%.2f ms", 1000 * row["seconds"].get<double>()));
+  if (row.contains("shown")) text += concat(", shown in ", row["shown"].get<std::string>());
+  return text + "\n";
+}
+
+int predict(const Arguments& arguments) {
+  install_stop_handlers();
+  const at::NoGradGuard no_grad;
+  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
+  Predictor predictor(arguments, parse_device(arguments.device));
+  ordered_json rows = ordered_json::array();
+  bool failed = false;
+  for (const std::string& file : arguments.pictures) {
+    if (stop_requested()) throw Interrupted("prediction stopped");
+    try {
+      ordered_json row = predictor.predict(file);
+      if (arguments.json) {
+        rows.push_back(std::move(row));
+      } else {
+        std::cout << text_of(row) << std::flush;
+      }
+    } catch (const Error& error) {
+      failed = true;
+      std::cerr << "adatape: " << error.what() << std::endl;
+      if (arguments.json) rows.push_back({{"file", printable(file)}, {"error", printable(error.what())}});
+    }
+  }
+  if (arguments.json) std::cout << rows.dump(2) << "\n";
+  return failed ? 1 : 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_predict(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.footer(kMore);
+  app.add_option("MODEL", arguments->folder, "run or model folder of the task image_classification")->required();
+  app.add_option("PICTURE", arguments->pictures, "JPEG or PNG files")->required();
+  app.add_option("--top", arguments->top, "classes to name, the most probable first")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--show", arguments->show, "folder for pictures of what was read")->type_name("DIR");
+  app.add_option("--set", arguments->assignments, "change a key of its config.toml (may be repeated); keys that change shapes are refused")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
+  app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  app.add_flag("--json", arguments->json, "JSON on stdout: a list with an object for each picture");
+  return [arguments] { return predict(*arguments); };
+}
+
+}  // namespace adatape::cli

@@ -1,0 +1,229 @@
+#include "adatape/data/tar_shards.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <sstream>
+
+#include "adatape/core/check.h"
+#include "adatape/core/utf8.h"
+#include "adatape/data/image_folder.h"
+
+namespace adatape {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kBlock = 512;
+constexpr int64_t kLongestName = 1 << 16;
+constexpr int64_t kLargestClass = 1 << 24;
+
+// A file open for reading at places.
+class PlacedFile {
+ public:
+  explicit PlacedFile(const std::string& path) : name_(printable(fs::path(path).filename().string())) {
+    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    ADATAPE_CHECK(descriptor_ >= 0, name_, "expected a readable tar file at ", printable(path), ", got \"", std::strerror(errno), '"');
+    struct stat status {};
+    if (::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode)) size_ = status.st_size;
+  }
+  ~PlacedFile() { ::close(descriptor_); }
+  PlacedFile(const PlacedFile&) = delete;
+  PlacedFile& operator=(const PlacedFile&) = delete;
+
+  int64_t size() const { return size_; }
+  const std::string& name() const { return name_; }
+  void read(int64_t offset, char* to, int64_t count) const {
+    for (int64_t done = 0; done < count;) {
+      const ssize_t got = ::pread(descriptor_, to + done, static_cast<size_t>(count - done), offset + done);
+      if (got < 0 && errno == EINTR) continue;
+      ADATAPE_CHECK(got > 0, name_, "expected ", count, " bytes at ", offset, ", got ", got < 0 ? std::strerror(errno) : "the file's end");
+      done += got;
+    }
+  }
+
+ private:
+  std::string name_;
+  int descriptor_ = -1;
+  int64_t size_ = 0;
+};
+
+using Header = std::array<char, kBlock>;
+
+std::string text_of(const char* field, size_t size) { return {field, ::strnlen(field, size)}; }
+
+// Octal digits, or with the top bit set a big-endian number; -1 where it is neither or too large.
+int64_t number_of(const char* field, size_t size) {
+  int64_t value = 0;
+  if (static_cast<unsigned char>(field[0]) == 0x80) {
+    for (size_t i = 1; i < size; ++i) {
+      if (value >> 54 != 0) return -1;
+      value = value << 8 | static_cast<unsigned char>(field[i]);
+    }
+    return value;
+  }
+  size_t i = 0;
+  while (i < size && field[i] == ' ') ++i;
+  if (i == size || field[i] < '0' || field[i] > '7') return -1;
+  for (; i < size && field[i] >= '0' && field[i] <= '7'; ++i) value = value << 3 | (field[i] - '0');
+  return value;
+}
+
+bool checksum_holds(const Header& header) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < header.size(); ++i) sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(header[i]);
+  return number_of(header.data() + 148, 8) == sum;
+}
+
+// The path in a pax header, records of "LENGTH KEY=VALUE\n"; "" where there is none.
+std::string pax_path(const std::string& records) {
+  for (size_t begin = 0; begin < records.size();) {
+    size_t length = 0;
+    const auto [end, code] = std::from_chars(records.data() + begin, records.data() + records.size(), length);
+    const auto digits = static_cast<size_t>(end - records.data()) - begin;
+    if (code != std::errc() || length < digits + 2 || length > records.size() - begin) return "";
+    const std::string record = records.substr(begin + digits + 1, length - digits - 2);
+    if (record.starts_with("path=")) return record.substr(5);
+    begin += length;
+  }
+  return "";
+}
+
+struct Member {
+  std::string name;
+  int64_t offset = 0, size = 0;  // of its bytes
+  bool file = false;
+};
+
+// Walks the members of a tar file.
+class TarReader {
+ public:
+  explicit TarReader(const PlacedFile& file) : file_(file) {}
+
+  // False behind the last one.
+  bool next(Member& member) {
+    std::string long_name;
+    while (place_ + kBlock <= file_.size()) {
+      Header header;
+      file_.read(place_, header.data(), kBlock);
+      if (std::all_of(header.begin(), header.end(), [](char byte) { return byte == 0; })) return false;
+      ADATAPE_CHECK(checksum_holds(header), file_.name(), "expected a plain tar file, got other data at ", place_,
+                    "; compressed ones must be unpacked first");
+      member.size = number_of(header.data() + 124, 12);
+      member.offset = place_ + kBlock;
+      ADATAPE_CHECK(member.size >= 0 && member.size <= file_.size() - member.offset, file_.name(), "expected a whole tar file, got one of ",
+                    file_.size(), " bytes cut off within the member at ", place_);
+      place_ = member.offset + (member.size + kBlock - 1) / kBlock * kBlock;
+      const char kind = header[156];
+      if (kind == 'L' || kind == 'x') {
+        const std::string content = content_of(member);
+        long_name = kind == 'L' ? text_of(content.data(), content.size()) : pax_path(content);
+        continue;
+      }
+      if (kind == 'g' || kind == 'K') continue;  // pax defaults, the target of a long link
+      member.file = kind == '0' || kind == '\0';
+      member.name = long_name;
+      if (long_name.empty()) {
+        const std::string prefix = std::memcmp(header.data() + 257, "ustar\0", 6) == 0 ? text_of(header.data() + 345, 155) : "";
+        member.name = (prefix.empty() ? "" : prefix + "/") + text_of(header.data(), 100);
+      }
+      return true;
+    }
+    return false;
+  }
+
+  std::string content_of(const Member& member) const {
+    ADATAPE_CHECK(member.size <= kLongestName, file_.name(), "expected at most ", kLongestName, " bytes of text at ", member.offset,
+                  ", got ", member.size);
+    std::string content(static_cast<size_t>(member.size), '\0');
+    file_.read(member.offset, content.data(), member.size);
+    return content;
+  }
+
+ private:
+  const PlacedFile& file_;
+  int64_t place_ = 0;
+};
+
+bool is_picture(const std::string& extension) { return extension == "jpg" || extension == "jpeg" || extension == "png"; }
+
+}  // namespace
+
+TarShards::TarShards(std::vector<std::string> paths) : paths_(std::move(paths)) {
+  for (size_t shard = 0; shard < paths_.size(); ++shard) index_shard(static_cast<uint32_t>(shard));
+}
+
+void TarShards::index_shard(uint32_t shard) {
+  const PlacedFile file(paths_[shard]);
+  TarReader reader(file);
+  std::map<std::string, size_t> place_of_key;  // members of a key stand together in practice, but nothing demands it
+  const size_t first = samples_.size();
+  Member member;
+  while (reader.next(member)) {
+    const size_t folder = member.name.rfind('/') + 1;  // npos + 1 is 0
+    const size_t dot = member.name.find('.', folder);
+    if (!member.file || dot == std::string::npos || dot == folder) continue;
+    std::string extension = member.name.substr(dot + 1);
+    std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (!is_picture(extension) && extension != "cls") continue;
+    const std::string key = member.name.substr(0, dot);
+    const auto [place, fresh] = place_of_key.emplace(key, samples_.size());
+    if (fresh) samples_.push_back({.key = key, .shard = shard});
+    Sample& sample = samples_[place->second];
+    if (is_picture(extension)) {
+      ADATAPE_CHECK(sample.offset < 0, file.name(), "expected one picture of key ", printable(key), ", got two");
+      sample.offset = member.offset;
+      sample.size = member.size;
+      continue;
+    }
+    const std::string text = reader.content_of(member);
+    const size_t begin = std::min(text.find_first_not_of(" \t\r\n"), text.size());
+    const auto [end, code] = std::from_chars(text.data() + begin, text.data() + text.size(), sample.label);
+    const bool alone = std::all_of(end, text.data() + text.size(), [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; });
+    ADATAPE_CHECK(code == std::errc() && alone && sample.label >= 0 && sample.label <= kLargestClass, file.name(),
+                  "expected a class (a number) in ", printable(member.name), ", got \"", printable(text.substr(0, 40)), '"');
+  }
+  for (size_t i = first; i < samples_.size(); ++i) {
+    const Sample& sample = samples_[i];
+    ADATAPE_CHECK(sample.offset >= 0 && sample.label >= 0, file.name(), "expected a picture and a class (.cls) of key ",
+                  printable(sample.key), ", found no ", sample.offset < 0 ? "picture" : "class");
+  }
+}
+
+std::string TarShards::name(int64_t index) const {
+  const Sample& one = sample(index);
+  return printable(concat(fs::path(paths_[one.shard]).filename().string(), ": ", one.key));
+}
+
+std::string TarShards::read(int64_t index) const {
+  const Sample& one = sample(index);
+  const PlacedFile file(paths_[one.shard]);
+  ADATAPE_CHECK(one.size <= file.size() - one.offset, file.name(), "expected the tar file that was indexed, got a shorter one");
+  std::string bytes(static_cast<size_t>(one.size), '\0');
+  file.read(one.offset, bytes.data(), one.size);
+  return bytes;
+}
+
+std::vector<std::string> find_shards(const std::string& root, const std::string& split) {
+  const auto folder = split_folder(root, split);
+  const std::string word = split == "validation" ? "val" : split;
+  std::vector<std::string> paths;
+  std::error_code code;
+  for (fs::directory_iterator each(folder.value_or(root), code), end; !code && each != end; each.increment(code)) {
+    const std::string name = each->path().filename().string();
+    if (each->path().extension() == ".tar" && (folder || name.find(word) != std::string::npos)) paths.push_back(each->path().string());
+  }
+  ADATAPE_CHECK(!code, "tar shards", "expected a readable folder ", printable(folder.value_or(root)), ", got \"", code.message(), '"');
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+}  // namespace adatape

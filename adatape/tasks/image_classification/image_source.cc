@@ -1,0 +1,201 @@
+#include "adatape/tasks/image_classification/image_source.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <mutex>
+#include <set>
+
+#include "adatape/core/check.h"
+#include "adatape/core/files.h"
+#include "adatape/core/utf8.h"
+#include "adatape/data/encoded_pictures.h"
+#include "adatape/data/hold_out.h"
+#include "adatape/data/image_folder.h"
+#include "adatape/data/tar_shards.h"
+#include "adatape/tasks/image_classification/labelled_images.h"
+
+namespace adatape {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kComponent = "task image_classification";
+
+// A run of the images of an IDX file in memory.
+class IdxSource : public ImageSource {
+ public:
+  IdxSource(const ImageClassificationConfig& config, std::shared_ptr<const LabelledImages> images, int64_t first, int64_t count)
+      : view_(config), images_(std::move(images)), first_(first), count_(count) {}
+
+  int64_t size() const override { return count_; }
+  int64_t put(int64_t index, const std::optional<ShowingKey>& key, float* to) const override {
+    view_.show_grey(images_->image(first_ + index), key, to);
+    return images_->labels[static_cast<size_t>(first_ + index)];
+  }
+
+ private:
+  const ImageView view_;
+  const std::shared_ptr<const LabelledImages> images_;
+  const int64_t first_, count_;
+};
+
+class FolderPictures : public EncodedPictures {
+ public:
+  explicit FolderPictures(std::vector<PictureFile> files) : files_(std::move(files)) {}
+  int64_t size() const override { return static_cast<int64_t>(files_.size()); }
+  int64_t label(int64_t index) const override { return file(index).label; }
+  std::string name(int64_t index) const override { return printable(file(index).path); }
+  std::string read(int64_t index) const override { return read_file(file(index).path); }
+
+ private:
+  const PictureFile& file(int64_t index) const { return files_[static_cast<size_t>(index)]; }
+  const std::vector<PictureFile> files_;
+};
+
+// Some of the samples of shards.
+class TarPictures : public EncodedPictures {
+ public:
+  TarPictures(std::shared_ptr<const TarShards> shards, std::vector<uint32_t> chosen)
+      : shards_(std::move(shards)), chosen_(std::move(chosen)) {}
+  int64_t size() const override { return static_cast<int64_t>(chosen_.size()); }
+  int64_t label(int64_t index) const override { return shards_->label(place(index)); }
+  std::string name(int64_t index) const override { return shards_->name(place(index)); }
+  std::string read(int64_t index) const override { return shards_->read(place(index)); }
+
+ private:
+  int64_t place(int64_t index) const { return chosen_[static_cast<size_t>(index)]; }
+  const std::shared_ptr<const TarShards> shards_;
+  const std::vector<uint32_t> chosen_;
+};
+
+// Pictures that are read and decoded when they are shown.
+class PictureSource : public ImageSource {
+ public:
+  PictureSource(const ImageClassificationConfig& config, std::unique_ptr<EncodedPictures> pictures)
+      : view_(config), limit_(config.unreadable_limit), pictures_(std::move(pictures)) {}
+
+  int64_t size() const override { return pictures_->size(); }
+
+  // What cannot be read gives its place to the next one.
+  int64_t put(int64_t index, const std::optional<ShowingKey>& key, float* to) const override {
+    for (int64_t tried = 0; tried < size(); ++tried, index = (index + 1) % size()) {
+      try {
+        const std::string bytes = pictures_->read(index);
+        view_.show({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), pictures_->name(index)}, key, to);
+        return pictures_->label(index);
+      } catch (const Error& error) {
+        note_unreadable(index, error.what());
+      }
+    }
+    throw Error(concat(kComponent, ": expected pictures, could read none of ", size(), "; ", first_error()));
+  }
+
+  int64_t unreadable() const override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return static_cast<int64_t>(unreadable_.size());
+  }
+  std::string first_error() const override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return first_error_;
+  }
+
+ private:
+  void note_unreadable(int64_t index, const std::string& message) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    unreadable_.insert(index);
+    if (first_error_.empty()) first_error_ = message;
+    ADATAPE_CHECK(static_cast<int64_t>(unreadable_.size()) <= limit_, kComponent, "expected at most ", limit_,
+                  " pictures that cannot be read (task.unreadable_limit), got one more; the first: ", first_error_);
+  }
+
+  const ImageView view_;
+  const int64_t limit_;
+  const std::unique_ptr<const EncodedPictures> pictures_;
+  mutable std::mutex mutex_;
+  mutable std::set<int64_t> unreadable_;  // guarded by mutex_
+  mutable std::string first_error_;       // guarded by mutex_
+};
+
+ImageSplits open_idx(const ImageClassificationConfig& config) {
+  const auto read = [&](const char* prefix) {
+    return std::make_shared<const LabelledImages>(read_idx_images(config.path, prefix, *config.height, *config.width, *config.classes));
+  };
+  const auto training = read("train"), test = read("t10k");
+  ADATAPE_CHECK(config.validation_examples < training->size(), kComponent, "expected validation_examples below the ", training->size(),
+                " images of the training files, got ", config.validation_examples);
+  const int64_t count = training->size() - config.validation_examples;
+  return {.training = std::make_unique<IdxSource>(config, training, 0, count),
+          .validation = std::make_unique<IdxSource>(config, training, count, config.validation_examples),
+          .test = std::make_unique<IdxSource>(config, test, 0, test->size()),
+          .notes = {}};
+}
+
+// The splits from what there is: `List` are examples that can be chosen from; name_of says what hold_out goes by.
+template <class List, class Name, class Open>
+ImageSplits make_splits(const ImageClassificationConfig& config, List training, List validation, List test, const Name& name_of,
+                        const Open& open) {
+  ADATAPE_CHECK(!training.empty(), kComponent, "expected training pictures (train) in ", config.path, " (task.path), found none");
+  ImageSplits splits;
+  if (validation.empty()) {
+    std::vector<std::string> names;
+    for (const auto& one : training) names.push_back(name_of(one));
+    const std::vector<bool> held = hold_out(names, config.validation_examples);
+    List rest;
+    for (size_t i = 0; i < held.size(); ++i) (held[i] ? validation : rest).push_back(training[i]);
+    training = std::move(rest);
+    splits.notes.push_back(concat(config.path, " has no validation pictures (validation or val): ", validation.size(), " of its ",
+                                  held.size(), " training pictures, always the same ones, are held out"));
+  }
+  if (test.empty()) {
+    test = validation;
+    splits.notes.push_back(
+        concat(config.path, " has no test pictures (test): the validation pictures, which choose the best weights, are the test"));
+  }
+  splits.training = std::make_unique<PictureSource>(config, open(std::move(training)));
+  splits.validation = std::make_unique<PictureSource>(config, open(std::move(validation)));
+  splits.test = std::make_unique<PictureSource>(config, open(std::move(test)));
+  return splits;
+}
+
+ImageSplits open_folder(const ImageClassificationConfig& config) {
+  const std::vector<std::string> classes = config.class_names();
+  const auto files_of = [&](const char* split) {
+    const auto folder = split_folder(config.path, split);
+    return folder ? find_pictures(*folder, classes) : std::vector<PictureFile>{};
+  };
+  return make_splits(
+      config, files_of("train"), files_of("validation"), files_of("test"),
+      [&](const PictureFile& file) { return fs::path(file.path).lexically_relative(config.path).string(); },
+      [](std::vector<PictureFile> files) { return std::make_unique<FolderPictures>(std::move(files)); });
+}
+
+ImageSplits open_tar(const ImageClassificationConfig& config) {
+  // All shards in one list, so that a part of one split's samples can be another split.
+  std::vector<std::string> paths;
+  std::vector<size_t> last;  // behind the shards of each split
+  for (const char* split : {"train", "validation", "test"}) {
+    const std::vector<std::string> found = find_shards(config.path, split);
+    paths.insert(paths.end(), found.begin(), found.end());
+    last.push_back(paths.size());
+  }
+  const auto shards = std::make_shared<const TarShards>(paths);
+  std::array<std::vector<uint32_t>, 3> samples;
+  for (int64_t i = 0; i < shards->size(); ++i) {
+    ADATAPE_CHECK(shards->label(i) < *config.classes, kComponent, shards->name(i), ": expected a class below ", *config.classes,
+                  " (task.classes), got ", shards->label(i));
+    samples[shards->shard(i) < last[0] ? 0 : shards->shard(i) < last[1] ? 1 : 2].push_back(static_cast<uint32_t>(i));
+  }
+  return make_splits(
+      config, std::move(samples[0]), std::move(samples[1]), std::move(samples[2]), [&](uint32_t i) { return shards->key(i); },
+      [&](std::vector<uint32_t> chosen) { return std::make_unique<TarPictures>(shards, std::move(chosen)); });
+}
+
+}  // namespace
+
+ImageSplits open_splits(const ImageClassificationConfig& config) {
+  if (config.format == "idx") return open_idx(config);
+  return config.format == "tar" ? open_tar(config) : open_folder(config);
+}
+
+}  // namespace adatape

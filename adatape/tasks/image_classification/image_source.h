@@ -1,0 +1,35 @@
+// Where the images of a split come from.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adatape/tasks/image_classification/image_view.h"
+
+namespace adatape {
+
+// The labelled images of one split. Thread-safe.
+class ImageSource {
+ public:
+  virtual ~ImageSource() = default;
+  virtual int64_t size() const = 0;
+  // Writes image `index` as floats [channels, height, width] and returns its class. With a key it is augmented as configured, else shown as
+  // it is.
+  virtual int64_t put(int64_t index, const std::optional<ShowingKey>& key, float* to) const = 0;
+  // Images that could not be read so far, each counted once, and the first one's error.
+  virtual int64_t unreadable() const { return 0; }
+  virtual std::string first_error() const { return ""; }
+};
+
+struct ImageSplits {
+  std::unique_ptr<ImageSource> training, validation, test;
+  std::vector<std::string> notes;  // what a person should know of how they were made
+};
+
+// Opens the files that the (resolved) configuration names. Error: see labelled_images.h and data/image_folder.h.
+ImageSplits open_splits(const ImageClassificationConfig& config);
+
+}  // namespace adatape

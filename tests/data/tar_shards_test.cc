@@ -1,0 +1,96 @@
+#include "adatape/data/tar_shards.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "adatape/core/check.h"
+#include "tests/data/idx_files.h"
+#include "tests/data/tar_files.h"
+
+namespace adatape {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class TarShardsTest : public ::testing::Test {
+ protected:
+  std::string shard(const std::string& bytes, const std::string& name = "a.tar") const {
+    write_bytes(folder_.file(name), bytes);
+    return folder_.file(name);
+  }
+  std::string refusal(const std::string& bytes) const {
+    try {
+      TarShards{{shard(bytes)}};
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(TarShardsTest, IndexesSamplesOfSeveralShards) {
+  const std::string long_key(150, 'k'), pax = "30 path=deep/er/than/a/k3.png\n";
+  const std::string one = tar_member("folder", "", '5') + tar_member("folder/k1.jpg", "first picture") +
+                          tar_member("folder/k1.cls", "7\n") + tar_member("folder/k1.json", "{}") + tar_member("k2.cls", " 0") +
+                          tar_member("k2.JPEG", std::string(700, 'x')) + tar_end();
+  const std::string two = tar_member("././@LongLink", long_key + ".jpg" + '\0', 'L') + tar_member(long_key.substr(0, 100), "long") +
+                          tar_member("././@LongLink", long_key + ".cls" + '\0', 'L') + tar_member(long_key.substr(0, 100), "3") +
+                          tar_member("pax", pax, 'x') + tar_member("short.png", "by pax") +
+                          tar_member("k3.cls", "12", '0', "deep/er/than/a") + tar_end();
+  const TarShards shards({shard(one), shard(two, "b.tar")});
+  ASSERT_EQ(shards.size(), 4);
+  EXPECT_EQ(shards.read(0), "first picture");
+  EXPECT_EQ(shards.label(0), 7);
+  EXPECT_EQ(shards.name(0), "a.tar: folder/k1");
+  EXPECT_EQ(shards.read(1), std::string(700, 'x'));
+  EXPECT_EQ(shards.label(1), 0);
+  EXPECT_EQ(shards.key(2), long_key);
+  EXPECT_EQ(shards.read(2), "long");
+  EXPECT_EQ(shards.label(2), 3);
+  EXPECT_EQ(shards.name(3), "b.tar: deep/er/than/a/k3");
+  EXPECT_EQ(shards.read(3), "by pax");
+  EXPECT_EQ(shards.label(3), 12);
+}
+
+TEST_F(TarShardsTest, SaysWhatIsWrong) {
+  const std::string good = tar_member("k.jpg", "picture") + tar_member("k.cls", "1") + tar_end();
+  EXPECT_EQ(refusal(good), "no error");
+  EXPECT_THAT(refusal("hello" + std::string(600, 'x')),
+              AllOf(HasSubstr("a.tar: expected a plain tar file, got other data at 0"), HasSubstr("unpacked first")));
+  EXPECT_THAT(refusal(tar_member("k.jpg", std::string(600, 'x')).substr(0, 900)), HasSubstr("cut off within the member at 0"));
+  EXPECT_THAT(refusal(tar_member("k.jpg", "picture") + tar_end()), HasSubstr("of key k, found no class"));
+  EXPECT_THAT(refusal(tar_member("k.cls", "1") + tar_end()), HasSubstr("of key k, found no picture"));
+  EXPECT_THAT(refusal(tar_member("k.jpg", "a") + tar_member("k.png", "b") + tar_end()),
+              HasSubstr("expected one picture of key k, got two"));
+  for (const char* text : {"cat", "", "-1", "1 2", "99999999999", "17000000"}) {
+    EXPECT_THAT(refusal(tar_member("k.jpg", "a") + tar_member("k.cls", text) + tar_end()),
+                AllOf(HasSubstr("expected a class (a number) in k.cls"), HasSubstr(text)));
+  }
+  EXPECT_THAT(refusal(tar_member("k.cls", std::string(70'000, '1'))), HasSubstr("at most 65536 bytes of text"));
+  std::string huge = tar_member("k.jpg", "");
+  huge.replace(124, 12, "\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12);
+  EXPECT_THAT(refusal(huge), HasSubstr("a.tar: expected"));
+  EXPECT_THROW(TarShards({folder_.file("nowhere.tar")}), Error);
+  EXPECT_EQ(TarShards({shard("")}).size(), 0);
+  const TarShards shards({shard(good)});
+  shard(good.substr(0, 100));
+  EXPECT_THROW(shards.read(0), Error);
+}
+
+TEST_F(TarShardsTest, FindsShardsOfASplit) {
+  for (const char* name : {"x-train-1.tar", "x-train-0.tar", "x-val-0.tar", "x-train.txt"}) shard("", name);
+  EXPECT_THAT(find_shards(folder_.path(), "train"), ElementsAre(folder_.file("x-train-0.tar"), folder_.file("x-train-1.tar")));
+  EXPECT_THAT(find_shards(folder_.path(), "validation"), ElementsAre(folder_.file("x-val-0.tar")));
+  EXPECT_THAT(find_shards(folder_.path(), "test"), ElementsAre());
+  std::filesystem::create_directories(folder_.file("train"));
+  shard("", "train/1.tar");
+  EXPECT_THAT(find_shards(folder_.path(), "train"), ElementsAre(folder_.file("train/1.tar")));
+}
+
+}  // namespace
+}  // namespace adatape
