@@ -43,7 +43,8 @@ struct ModelSpeed {
 };
 
 // Random weights (seed 1) and images; models that halt by depth are made to (analysis/halting_depths.h). Warms up once. Error where the
-// preset does not read images. pass(done) is called after each pass of 1 + repeats; it may throw.
+// preset does not read images. With one CPU thread the processor's time is taken, else the clock's. pass(done) is called after each pass of
+// 1 + repeats; it may throw.
 ModelSpeed measure_speed(const ModelPreset& preset, const SpeedOptions& options, const std::function<void(int64_t done)>& pass = {});
 
 // {"command", "version", "device", "threads", "batch_size", "image_size", "runs": [a row a model]}

@@ -16,8 +16,9 @@ namespace adatape::cli {
 namespace {
 
 constexpr const char* kMore =
-    "Each model is drawn at random, run once to count its work, then --repeats times by the clock; the median counts. Models that halt by\n"
-    "depth are made to: A-ViT as its published FLOPs say, Universal Transformers, of whom no mean is published, at depths spread evenly.\n"
+    "Each model is drawn at random, run once to count its work, then --repeats times by the clock (with --threads 1 by the\n"
+    "processor's time, which a busy machine does not stretch); the median counts. Models that halt by depth are made to: A-ViT as its\n"
+    "published FLOPs say, Universal Transformers, of whom no mean is published, at depths spread evenly.\n"
     "AdaTape reads as long a tape as random weights make it read.\n"
     "Writes into --output: report.html (opens offline), results.json and plotly.min.js.\n"
     "\n"
