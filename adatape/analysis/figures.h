@@ -35,6 +35,10 @@ Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& model
 // Test accuracy against the task's covariate, as each model's first seed wrote it down; runs of older versions have none.
 Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelIndices& models);
 
+// Of mixtures of experts: the share of a block's choices that each expert served, a bar an expert, as each model's first seed wrote it
+// down.
+Figure expert_loads(const Comparison& comparison, const ModelIndices& models);
+
 // A point a model and seed. cost: &FinishedRun::tokens or &FinishedRun::flops, title what it is. The axis is logarithmic where the costs
 // span more than a factor of 20.
 Figure accuracy_against(const Comparison& comparison, double FinishedRun::*cost, const std::string& title);

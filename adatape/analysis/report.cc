@@ -163,6 +163,14 @@ std::string report_html(const Comparison& comparison) {
   page.figure(accuracy_against(comparison, &FinishedRun::tokens, "tokens of an example"),
               "Test accuracy against the tokens of an example in the longest block.");
   page.html("</div>\n");
+  const Figure loads = expert_loads(comparison, all);
+  if (!loads["data"].empty()) {
+    page.html("<h2>What the experts do</h2>\n<div class=\"grid\">\n");
+    page.figure(loads,
+                "The share of a block's choices that each expert serves on test examples; even is 1 / experts. What is missing to 100 % "
+                "was dropped.");
+    page.html("</div>\n");
+  }
   if (!readers.empty()) {
     add_tapes(page, comparison, readers);
     add_readings(page, comparison, readers);

@@ -21,6 +21,7 @@ std::function<int()> declare_train(CLI::App& app);
 std::function<int()> declare_evaluate(CLI::App& app);
 std::function<int()> declare_compare(CLI::App& app);
 std::function<int()> declare_forward(CLI::App& app);
+std::function<int()> declare_generate(CLI::App& app);
 std::function<int()> declare_import(CLI::App& app);
 std::function<int()> declare_verify(CLI::App& app);
 std::function<int()> declare_list(CLI::App& app);

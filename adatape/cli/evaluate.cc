@@ -72,11 +72,20 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
     text += concat("  ", name, std::string(name.size() < 18 ? 18 - name.size() : 1, ' '), value, "\n");
   };
   line("accuracy", formatted("%.2f %%", 100 * result.accuracy));
+  if (result.answer_accuracy) line("answers right", formatted("%.2f %%", 100 * *result.answer_accuracy));
   line("loss", formatted("%.4g", result.loss));
+  for (const auto& [name, value] : result.described) line(name, formatted("%.4f", value));
   for (const auto& [name, value] : result.auxiliary_losses) line(name + " loss", formatted("%.4g", value));
   line("tokens", formatted("%.2f", result.tokens));
   line("token-steps", formatted("%.2f", result.token_steps));
   line("tape length", concat(formatted("%.2f", result.tape_length_mean), " +- ", formatted("%.2f", result.tape_length_std)));
+  for (const auto& block : result.experts) {
+    double all = 0;
+    std::string shares;
+    for (const int64_t served : block.served) all += static_cast<double>(served);
+    for (const int64_t served : block.served) shares += formatted(" %.1f", all > 0 ? 100 * static_cast<double>(served) / all : 0);
+    line(block.part, concat("experts serve", shares, " %, ", formatted("%.1f %%", 100 * block.dropped), " of the choices dropped"));
+  }
   line("FLOPs", format_count(result.flops));
   line("examples/s", format_count(result.examples_per_second));
   if (result.by_covariate.size() > 1) {
@@ -104,7 +113,9 @@ int evaluate_run(const Arguments& arguments) {
   });
   progress.finish();
   if (arguments.json) {
-    std::cout << row_of(run, arguments, result, device).dump(2) << "\n";
+    nlohmann::ordered_json row = row_of(run, arguments, result, device);
+    row.update(where_they_apply(result));
+    std::cout << row.dump(2) << "\n";
   } else {
     std::cout << table_of(run, arguments, result);
   }

@@ -32,7 +32,8 @@ int run(const Options& options) {
   const bool msgpack = fs::path(options.weights).extension() == ".msgpack";
   NamedTensors source = msgpack ? read_flax_msgpack(options.weights) : read_safetensors(options.weights).tensors;
   const std::shared_ptr<Model> model = find_model(config.model->name).make_model(*config.model, config.task->input_spec());
-  NamedTensors ours = to_ours(scenic_pieces(source, *model), source, *model);
+  const bool text = options.from == "transformers";
+  NamedTensors ours = to_ours(text ? transformers_pieces(source, *model) : scenic_pieces(source, *model), source, *model);
   load_parameters(*model, ours, options.weights);
 
   const std::string command = concat("adatape import --from ", options.from, " ", shell_quote(options.config), " ",
@@ -59,16 +60,20 @@ std::function<int()> declare_import(CLI::App& app) {
       "Turns published weights into a model folder (model.safetensors, config.toml) that evaluate and forward open.\n"
       "The configuration says what the weights are: a run configuration whose [task] and [model] fit them. Every parameter must be found in the\n"
       "weights with the right shape, and every tensor of the weights must have a place; the first that does not is named.");
-  app.add_option("--from", options->from, "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT)")
+  app.add_option("--from", options->from,
+                 "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT), transformers (Hugging Face: GPT-2, T5)")
       ->required()
-      ->check(CLI::IsMember({"scenic"}));
+      ->check(CLI::IsMember({"scenic", "transformers"}));
   app.add_option("config", options->config, "configuration that fits the weights")->required()->type_name("CONFIG.toml");
-  app.add_option("weights", options->weights, "Flax checkpoint (.msgpack), or its tensors with names joined by / (.safetensors)")
+  app.add_option("weights", options->weights, "Flax checkpoint (.msgpack), its tensors with names joined by /, or those of transformers (.safetensors)")
       ->required()
       ->type_name("WEIGHTS");
   app.add_option("--output", options->output, "model folder to make")->required()->type_name("MODEL");
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
-  app.footer("Example:\n  adatape import --from scenic configs/images/adatape.toml checkpoint.msgpack --output models/adatape");
+  app.footer(
+      "Examples:\n"
+      "  adatape import --from scenic configs/images/adatape.toml checkpoint.msgpack --output models/adatape\n"
+      "  adatape import --from transformers gpt2.toml model.safetensors --set model.size=gpt2 --output models/gpt2");
   return [options] { return run(*options); };
 }
 

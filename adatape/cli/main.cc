@@ -26,6 +26,7 @@ const std::vector<Command> kCommands = {
     {"evaluate", "accuracy, tokens, cost and speed of a run or model folder on held-out data", declare_evaluate},
     {"compare", "a table and a page that set several runs side by side", declare_compare},
     {"forward", "run a model on the tensors of a file and write every intermediate", declare_forward},
+    {"generate", "what a text model writes after a prompt", declare_generate},
     {"import", "turn published weights into a model folder", declare_import},
     {"verify", "run golden cases: models with answers computed elsewhere", declare_verify},
     {"list", "models, tasks and every option with its default", declare_list},

@@ -4,7 +4,7 @@ namespace adatape {
 
 Batch Batch::to(at::Device device) const {
   Batch moved = *this;
-  for (at::Tensor* tensor : {&moved.images, &moved.symbols, &moved.vectors, &moved.labels}) {
+  for (at::Tensor* tensor : {&moved.images, &moved.symbols, &moved.vectors, &moved.decoder_symbols, &moved.labels}) {
     if (tensor->defined()) *tensor = tensor->to(device);
   }
   return moved;

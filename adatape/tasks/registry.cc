@@ -1,7 +1,9 @@
 // The tasks by name, one line each: an explicit list, since linkers drop static initialisers.
 #include "adatape/core/check.h"
 #include "adatape/tasks/addition/addition_task.h"
+#include "adatape/tasks/algorithmic/algorithmic_task.h"
 #include "adatape/tasks/image_classification/image_classification_task.h"
+#include "adatape/tasks/language_modelling/language_modelling_task.h"
 #include "adatape/tasks/logic/logic_task.h"
 #include "adatape/tasks/nested_arithmetic/nested_arithmetic_task.h"
 #include "adatape/tasks/parity/parity_task.h"
@@ -11,6 +13,8 @@
 namespace adatape {
 
 at::Tensor Task::element_covariate(const Batch&) const { return {}; }
+std::vector<int64_t> TaskConfig::read_text(const std::string&) const { throw Error(concat("task ", name, ": has no text form")); }
+std::string TaskConfig::write_text(const std::vector<int64_t>&) const { throw Error(concat("task ", name, ": has no text form")); }
 
 const std::vector<TaskEntry>& task_registry() {
   static const std::vector<TaskEntry> registry = {
@@ -22,6 +26,9 @@ const std::vector<TaskEntry>& task_registry() {
       {"sort", "in which order did real numbers come, from the smallest to the largest", make_sort_config, make_sort_task},
       {"nested_arithmetic", "which digit is an expression of min, max, median and sum modulo 10", make_nested_arithmetic_config,
        make_nested_arithmetic_task},
+      {"algorithmic", "copy, reverse or add decimal numbers (arXiv 1807.03819)", make_algorithmic_config, make_algorithmic_task},
+      {"language_modelling", "which byte of a text comes next (any text files, such as Debian's fortunes)", make_language_modelling_config,
+       make_language_modelling_task},
   };
   return registry;
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "adatape/core/batch.h"
@@ -19,6 +20,11 @@ struct TaskConfig {
   virtual void fields(FieldVisitor& visit) = 0;
   virtual void validate() const = 0;         // what no single field's range can say; throws Error
   virtual InputSpec input_spec() const = 0;  // known from the configuration alone, without opening data
+  // Text <-> symbols, for `adatape generate`; Error where the task has no text, or the text something that is no symbol.
+  virtual std::vector<int64_t> read_text(const std::string& text) const;
+  virtual std::string write_text(const std::vector<int64_t>& symbols) const;
+  virtual int64_t start_symbol() const { return 0; }  // what a decoder reads first
+  virtual int64_t stop_symbol() const { return -1; }  // what ends an answer; -1: nothing
 };
 
 class Task {
@@ -40,6 +46,13 @@ class Task {
   // bool [B], where elements have answers whether all of the example's are right.
   virtual at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const = 0;
   virtual at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const = 0;
+
+  // What the mean loss on a split says in the task's own words, and what a simple rival reaches there (language modelling: bits per byte,
+  // and an n-gram's): names and values.
+  virtual std::vector<std::pair<std::string, double>> describe_loss(double loss, Split split) const {
+    (void)loss, (void)split;
+    return {};
+  }
 
   // A number for each example that analysis plots tape lengths against (parity: how many 1s; images: the class), and what it is called.
   virtual at::Tensor example_covariate(const Batch& batch) const = 0;

@@ -114,41 +114,52 @@ ordered_json accuracy_by_covariate(const EvaluationResult& result) {
   return {{"covariate", result.covariate}, {"groups", groups}};
 }
 
+ordered_json where_they_apply(const EvaluationResult& result) {
+  ordered_json extra = ordered_json::object();
+  if (result.answer_accuracy) extra["answer_accuracy"] = *result.answer_accuracy;
+  for (const auto& [name, value] : result.described) extra["described"][name] = value;
+  for (const auto& block : result.experts)
+    extra["experts"].push_back({{"part", block.part}, {"served", block.served}, {"dropped", block.dropped}});
+  return extra;
+}
+
 ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                          at::Device device, const std::string& command) {
   ordered_json history = ordered_json::array();
   for (const DrawRecord& draw : state.draws) {
     history.push_back({{"steps", draw.steps}, {"seconds", draw.seconds}, {"validation_accuracy", draw.validation_accuracy}});
   }
-  return {{"model", config.label},
-          {"model_name", config.model->name},
-          {"task", config.task->name},
-          {"seed", config.training.seed},
-          {"accuracy", test.accuracy},
-          {"loss", test.loss},
-          {"validation_accuracy", state.best_accuracy},
-          {"steps", state.step},
-          {"draws", state.draws.size()},
-          {"draw_history", history},
-          {"training_seconds", state.training_seconds},
-          {"wall_seconds", state.wall_seconds},
-          {"learning_rate", config.training.learning_rate},
-          {"parameters", parameters},
-          {"tape_length_mean", test.tape_length_mean},
-          {"tape_length_std", test.tape_length_std},
-          {"tokens", test.tokens},
-          {"token_steps", test.token_steps},
-          {"flops", test.flops},
-          {"examples_per_second", test.examples_per_second},
-          {"test_examples", test.examples},
-          {"accuracy_by_covariate", accuracy_by_covariate(test)},
-          {"best_step", state.best_step},
-          {"waited_for_data_seconds", state.waited_for_data_seconds},
-          {"device", device.str()},
-          {"threads", at::get_num_threads()},
-          {"version", kVersion},
-          {"command", command},
-          {"description", config.description}};
+  ordered_json row = {{"model", config.label},
+                      {"model_name", config.model->name},
+                      {"task", config.task->name},
+                      {"seed", config.training.seed},
+                      {"accuracy", test.accuracy},
+                      {"loss", test.loss},
+                      {"validation_accuracy", state.best_accuracy},
+                      {"steps", state.step},
+                      {"draws", state.draws.size()},
+                      {"draw_history", history},
+                      {"training_seconds", state.training_seconds},
+                      {"wall_seconds", state.wall_seconds},
+                      {"learning_rate", config.training.learning_rate},
+                      {"parameters", parameters},
+                      {"tape_length_mean", test.tape_length_mean},
+                      {"tape_length_std", test.tape_length_std},
+                      {"tokens", test.tokens},
+                      {"token_steps", test.token_steps},
+                      {"flops", test.flops},
+                      {"examples_per_second", test.examples_per_second},
+                      {"test_examples", test.examples},
+                      {"accuracy_by_covariate", accuracy_by_covariate(test)},
+                      {"best_step", state.best_step},
+                      {"waited_for_data_seconds", state.waited_for_data_seconds},
+                      {"device", device.str()},
+                      {"threads", at::get_num_threads()},
+                      {"version", kVersion},
+                      {"command", command},
+                      {"description", config.description}};
+  row.update(where_they_apply(test));
+  return row;
 }
 
 std::string summarize_result(const ordered_json& result) {
@@ -157,12 +168,16 @@ std::string summarize_result(const ordered_json& result) {
   const auto draws = result.at("draws").get<int64_t>();
   std::string text;
   const auto line = [&](const std::string& name, const std::string& value) {
-    text += concat("  ", name, std::string(21 - name.size(), ' '), value, "\n");
+    text += concat("  ", name, std::string(name.size() < 21 ? 21 - name.size() : 1, ' '), value, "\n");
   };
   line("model", concat(result.at("model").get<std::string>(), " on ", result.at("task").get<std::string>(), ", seed ",
                        result.at("seed").dump(), ", ", format_count(number("parameters")), " parameters"));
   line("test accuracy", concat(percent(number("accuracy")), " of ", result.at("test_examples").dump(), " examples, loss ",
                                formatted("%.4g", number("loss"))));
+  if (result.contains("answer_accuracy")) line("answers right", percent(number("answer_accuracy")));
+  if (result.contains("described")) {
+    for (const auto& [name, value] : result["described"].items()) line(name, formatted("%.4f", value.get<double>()));
+  }
   line("validation accuracy", concat(percent(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
   line("steps", draws == 1 ? result.at("steps").dump() : concat(result.at("steps").dump(), " in ", draws, " draws of the weights"));
   line("training time",

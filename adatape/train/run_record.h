@@ -42,6 +42,10 @@ std::string write_run_json(const std::string& output, const std::string& command
 // {"covariate": name, "groups": [{"value", "examples", "accuracy"}]}
 nlohmann::ordered_json accuracy_by_covariate(const EvaluationResult& result);
 
+// What only some tasks and models have: "answer_accuracy", "described" {name: value} (Task::describe_loss), and of mixtures of experts
+// "experts" [{"part", "served", "dropped"}].
+nlohmann::ordered_json where_they_apply(const EvaluationResult& result);
+
 // The content of result.json, one row of a table of results. "draws" counts; "draw_history" lists them.
 nlohmann::ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                                    at::Device device, const std::string& command);
