@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "adatape/analysis/html.h"
 #include "adatape/analysis/number_text.h"
@@ -291,6 +292,31 @@ Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelInd
     figure["layout"]["xaxis"]["title"]["text"] = escape_html(name);
   }
   figure["layout"]["yaxis"]["tickformat"] = ".4~%";
+  figure["layout"]["showlegend"] = true;
+  return figure;
+}
+
+Figure expert_loads(const Comparison& comparison, const ModelIndices& models) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("expert", "share of the choices", 340)}};
+  for (const size_t index : models) {
+    const ordered_json blocks = comparison.models[index].first().result.value("experts", ordered_json::array());
+    for (const ordered_json& block : blocks) {
+      ordered_json share = ordered_json::array(), text = ordered_json::array();
+      const std::vector<double> served = block.at("served").get<std::vector<double>>();
+      const double all = std::accumulate(served.begin(), served.end(), 0.0), dropped = block.at("dropped").get<double>();
+      for (const double count : served) {
+        share.push_back(short_number(all > 0 ? count / all * (1 - dropped) : 0));
+        text.push_back(short_number(dropped));
+      }
+      const std::string name = shown_name(comparison, index) + ", " + escape_html(block.at("part").get<std::string>());
+      ordered_json trace = {{"type", "bar"}, {"y", share},
+                            {"text", text},  {"textposition", "none"},
+                            {"name", name},  {"hovertemplate", "expert %{x}: %{y:.1%}; dropped %{text:.1%}<extra>" + name + "</extra>"}};
+      figure["data"].push_back(std::move(trace));
+    }
+  }
+  figure["layout"]["yaxis"]["tickformat"] = ".0%";
+  figure["layout"]["yaxis"]["rangemode"] = "tozero";
   figure["layout"]["showlegend"] = true;
   return figure;
 }

@@ -41,6 +41,10 @@ Figure budget_curves(const Comparison& comparison, const ModelIndices& models);
 // Test accuracy against the task's covariate, as each model's first seed wrote it down; runs of older versions have none.
 Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelIndices& models);
 
+// Of mixtures of experts: the share of a block's choices that each expert served, a bar an expert, as each model's first seed wrote it
+// down.
+Figure expert_loads(const Comparison& comparison, const ModelIndices& models);
+
 // A bar a part of the forward pass.
 Figure cost_bars(const std::vector<PartCost>& parts);
 

@@ -207,6 +207,14 @@ std::string report_html(const Comparison& comparison) {
   add_frontiers(page, comparison);
   add_confusions(page, comparison);
   add_knob(page, comparison);
+  const Figure loads = expert_loads(comparison, all);
+  if (!loads["data"].empty()) {
+    page.html("<h2>What the experts do</h2>\n<div class=\"grid\">\n");
+    page.figure(loads,
+                "The share of a block's choices that each expert serves on test examples; even is 1 / experts. What is missing to 100 % "
+                "was dropped.");
+    page.html("</div>\n");
+  }
   if (!readers.empty()) {
     add_tapes(page, comparison, readers);
     add_object_shares(page, comparison, readers);

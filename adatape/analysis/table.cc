@@ -86,6 +86,33 @@ Table table_of(const std::vector<ComparedModel>& models) {
   column("accuracy",
          "Share of test examples answered rightly; these examples never stopped or chose a run. Over several seeds: mean and worst.", true,
          accuracy_text);
+  const auto number_at = [](const ComparedModel& model, const std::string& name) {
+    const nlohmann::ordered_json& result = model.first().result;
+    if (name.empty()) return result.value("answer_accuracy", nlohmann::ordered_json());
+    return result.contains("described") ? result["described"].value(name, nlohmann::ordered_json()) : nlohmann::ordered_json();
+  };
+  if (std::any_of(models.begin(), models.end(), [&](const ComparedModel& model) { return number_at(model, "").is_number(); })) {
+    column(
+        "answers",
+        "Share of all answers of the test examples that are right, where an example has several; accuracy wants all of them. First seed.",
+        true, [&](const ComparedModel& model) {
+          const nlohmann::ordered_json share = number_at(model, "");
+          return share.is_number() ? number_text("%.2f %%", 100 * share.get<double>()) : std::string("-");
+        });
+  }
+  std::vector<std::string> described;
+  for (const ComparedModel& model : models) {
+    if (!model.first().result.contains("described")) continue;
+    for (const auto& [name, value] : model.first().result["described"].items()) {
+      if (std::find(described.begin(), described.end(), name) == described.end()) described.push_back(name);
+    }
+  }
+  for (const std::string& name : described) {
+    column(name, "What the task says of the test loss. First seed.", true, [&](const ComparedModel& model) {
+      const nlohmann::ordered_json value = number_at(model, name);
+      return value.is_number() ? number_text("%.3f", value.get<double>()) : std::string("-");
+    });
+  }
   column("tape length", "Tape tokens that an example read, mean and standard deviation over examples; - for models without a tape.", true,
          tape_text);
   column("tokens", "Tokens of an example in the longest block, input and tape together, mean over examples.", true,

@@ -160,6 +160,7 @@ TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t ex
     const std::vector<double> correct = numbers_of(run.task->example_correct(output.logits, batch));
     usage.lengths.insert(usage.lengths.end(), of_batch.begin(), of_batch.end());
     usage.covariates.insert(usage.covariates.end(), covariates.begin(), covariates.end());
+    if (spec.answers_each) continue;  // an example has many answers: none to show beside it
     for (int64_t b = 0; b < batch.size(); ++b) {
       const bool wrong = correct[static_cast<size_t>(b)] == 0;
       if (first + b >= shown && (wrong_shown || !wrong || shown == 0)) continue;

@@ -24,6 +24,7 @@ std::function<int()> declare_analyse(CLI::App& app);
 std::function<int()> declare_compare(CLI::App& app);
 std::function<int()> declare_bench(CLI::App& app);
 std::function<int()> declare_forward(CLI::App& app);
+std::function<int()> declare_generate(CLI::App& app);
 std::function<int()> declare_import(CLI::App& app);
 std::function<int()> declare_export(CLI::App& app);
 std::function<int()> declare_verify(CLI::App& app);

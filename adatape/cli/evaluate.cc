@@ -86,11 +86,20 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
   line("accuracy", formatted("%.2f %%", 100 * result.accuracy));
   if (result.classification.classes() > 5) line("top-5 accuracy", formatted("%.2f %%", 100 * result.classification.top5_accuracy()));
   if (result.classification.classes() > 0) line("calibration error", formatted("%.2f %%", 100 * result.classification.calibration_error()));
+  if (result.answer_accuracy) line("answers right", formatted("%.2f %%", 100 * *result.answer_accuracy));
   line("loss", formatted("%.4g", result.loss));
+  for (const auto& [name, value] : result.described) line(name, formatted("%.4f", value));
   for (const auto& [name, value] : result.auxiliary_losses) line(name + " loss", formatted("%.4g", value));
   line("tokens", formatted("%.2f", result.tokens));
   line("token-steps", formatted("%.2f", result.token_steps));
   line("tape length", concat(formatted("%.2f", result.tape_length_mean), " +- ", formatted("%.2f", result.tape_length_std)));
+  for (const auto& block : result.experts) {
+    double all = 0;
+    std::string shares;
+    for (const int64_t served : block.served) all += static_cast<double>(served);
+    for (const int64_t served : block.served) shares += formatted(" %.1f", all > 0 ? 100 * static_cast<double>(served) / all : 0);
+    line(block.part, concat("experts serve", shares, " %, ", formatted("%.1f %%", 100 * block.dropped), " of the choices dropped"));
+  }
   line("FLOPs", format_count(result.flops));
   line("examples/s", format_count(result.examples_per_second));
   if (result.by_covariate.size() > 1) {
@@ -148,6 +157,7 @@ int evaluate_run(const Arguments& arguments) {
   for (const std::string& note : run.task->notes()) std::cerr << "adatape: " << note << std::endl;
   if (arguments.json) {
     nlohmann::ordered_json row = row_of(run, arguments, result, device);
+    row.update(where_they_apply(result));
     if (!results.empty()) row["tape_budgets"] = tape_budgets_json(results);
     std::cout << row.dump(2) << "\n";
   } else if (results.size() > 1) {

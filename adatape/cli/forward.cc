@@ -21,26 +21,27 @@ constexpr char kWhere[] = "forward";
 
 // Where sequences begin: `offsets` [B + 1] of a packed tensor [total, ...], or equal lengths [B, L, ...].
 std::vector<int64_t> read_offsets(const NamedTensors& tensors, const std::string& name, const at::Tensor& values, int64_t packed_dims,
-                                  const std::string& file) {
+                                  const std::string& file, const std::string& key = "offsets") {
   std::vector<int64_t> result;
-  const auto given = tensors.find("offsets");
+  const auto given = tensors.find(key);
   if (given == tensors.end()) {
     ADATAPE_CHECK(values.dim() == packed_dims + 1, kWhere, file, ": expected `", name,
                   packed_dims == 1 ? "` [B, L], got " : "` [B, L, D], got ", values.sizes(), "; packed ",
-                  name == "vectors" ? "vectors" : "symbols", " need `offsets`");
+                  name == "vectors" ? "vectors" : "symbols", " need `", key, "`");
     for (int64_t b = 0; b <= values.size(0); ++b) result.push_back(b * values.size(1));
     return result;
   }
-  ADATAPE_CHECK(at::isIntegralType(given->second.scalar_type(), false), kWhere, file, ": expected integers in `offsets`, got ",
+  ADATAPE_CHECK(at::isIntegralType(given->second.scalar_type(), false), kWhere, file, ": expected integers in `", key, "`, got ",
                 given->second.scalar_type());
   const at::Tensor places = given->second.to(at::kLong).contiguous();
-  ADATAPE_CHECK(places.dim() == 1 && places.numel() > 0, kWhere, file, ": expected `offsets` [B + 1], got ", places.sizes());
+  ADATAPE_CHECK(places.dim() == 1 && places.numel() > 0, kWhere, file, ": expected `", key, "` [B + 1], got ", places.sizes());
   result.assign(places.data_ptr<int64_t>(), places.data_ptr<int64_t>() + places.numel());
   int64_t total = 1;
   for (int64_t i = 0; i <= values.dim() - packed_dims; ++i) total *= values.size(i);
   bool rising = result.front() == 0 && result.back() == total;
   for (size_t i = 1; i < result.size(); ++i) rising = rising && result[i - 1] <= result[i];
-  ADATAPE_CHECK(rising, kWhere, file, ": expected `offsets` that rise from 0 to the ", total, name == "vectors" ? " vectors" : " symbols");
+  ADATAPE_CHECK(rising, kWhere, file, ": expected `", key, "` that rise from 0 to the ", total,
+                name == "vectors" ? " vectors" : " symbols");
   return result;
 }
 
@@ -70,6 +71,16 @@ Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::
                   ids.scalar_type());
     batch.offsets = read_offsets(tensors, symbols->first, ids, 1, file);
     batch.symbols = ids.to(at::kLong).reshape({-1});
+    if (spec.decoder_length > 0) {
+      const auto second = tensors.count("decoder_symbols") ? tensors.find("decoder_symbols") : tensors.find("decoder_ids");
+      ADATAPE_CHECK(second != tensors.end() && at::isIntegralType(second->second.scalar_type(), false), kWhere, file,
+                    ": expected integers `decoder_symbols` or `decoder_ids`, which the decoder reads, found none");
+      batch.decoder_offsets = read_offsets(tensors, second->first, second->second, 1, file, "decoder_offsets");
+      batch.decoder_symbols = second->second.to(at::kLong).reshape({-1});
+      ADATAPE_CHECK(batch.decoder_offsets.size() == batch.offsets.size(), kWhere, file,
+                    ": expected as many sequences for the decoder as for ", "the encoder, got ", batch.decoder_offsets.size() - 1, " and ",
+                    batch.offsets.size() - 1);
+    }
   }
   batch.examples = at::arange(batch.size(), at::kLong);
   return batch;
@@ -108,7 +119,7 @@ std::function<int()> declare_forward(CLI::App& app) {
       "Runs a model on the tensors of a file and writes logits and every intermediate, for those who port or debug.\n"
       "Input: `images` float [B, C, H, W] in [-1, 1], `symbols` / `token_ids` integers [B, L], or `vectors` float [B, L, D]; sequences "
       "also\n"
-      "packed ([total], [total, D]) with `offsets` [B + 1].\n"
+      "packed ([total], [total, D]) with `offsets` [B + 1]; an encoder-decoder also reads `decoder_symbols` / `decoder_ids`.\n"
       "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the "
       "reading\n"
       "after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with "

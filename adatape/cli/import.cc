@@ -51,7 +51,9 @@ int run(const Options& options) {
     ADATAPE_CHECK(encoder != nullptr, "import", "model.name: expected a model that has a ViT's weights, got \"", config.model->name, "\"");
     check_timm_config(*encoder, source);
   }
-  const std::vector<WeightPiece> pieces = options.from == "timm" ? timm_pieces(source, *model) : scenic_pieces(source, *model);
+  const std::vector<WeightPiece> pieces = options.from == "timm"           ? timm_pieces(source, *model)
+                                          : options.from == "transformers" ? transformers_pieces(source, *model)
+                                                                           : scenic_pieces(source, *model);
   const int64_t resampled = fit_all_positions(pieces, *model, config.task->input_spec(), source);
   NamedTensors ours = to_ours(pieces, source, *model);
   load_parameters(*model, ours, options.weights);
@@ -84,20 +86,21 @@ std::function<int()> declare_import(CLI::App& app) {
       "embeddings of another image size are resampled (bicubic, anti-aliased).");
   app.add_option(
          "--from", options->from,
-         "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT) or timm (state_dict of a ViT or DeiT; also "
-         "for A-ViT, which has their weights)")
+         "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT), timm (state_dict of a ViT or DeiT; also "
+         "for A-ViT, which has their weights) or transformers (Hugging Face: GPT-2, T5)")
       ->required()
-      ->check(CLI::IsMember({"scenic", "timm"}));
+      ->check(CLI::IsMember({"scenic", "timm", "transformers"}));
   app.add_option("config", options->config, "configuration that fits the weights")->required()->type_name("CONFIG.toml");
   app.add_option("weights", options->weights,
-                 "scenic: Flax checkpoint (.msgpack), or its tensors with names joined by / (.safetensors); timm: .safetensors")
+                 "scenic: Flax checkpoint (.msgpack), or its tensors with names joined by / (.safetensors); timm, transformers: .safetensors")
       ->required()
       ->type_name("WEIGHTS");
   app.add_option("--output", options->output, "model folder to make")->required()->type_name("MODEL");
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
   app.footer(
       "Examples:\n  adatape import --from scenic configs/images/adatape.toml checkpoint.msgpack --output models/adatape\n"
-      "  adatape import --from timm vit.toml model.safetensors --output models/vit       with name = \"vit_small_patch16_224\" in [model]");
+      "  adatape import --from timm vit.toml model.safetensors --output models/vit       with name = \"vit_small_patch16_224\" in [model]\n"
+      "  adatape import --from transformers gpt2.toml model.safetensors --set model.size=gpt2 --output models/gpt2");
   return [options] { return run(*options); };
 }
 

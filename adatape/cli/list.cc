@@ -47,7 +47,12 @@ void print_table(const Rows& rows) {
 template <class Entry>
 void print_registry(const std::vector<Entry>& registry) {
   Rows rows;
-  for (const Entry& entry : registry) rows.push_back({entry.name, entry.summary});
+  for (const Entry& entry : registry) {
+    rows.push_back({entry.name, entry.summary});
+    if constexpr (requires { entry.sizes; }) {
+      if (!entry.sizes.empty()) rows.push_back({"", "size: " + entry.sizes});
+    }
+  }
   print_table(rows);
 }
 

@@ -29,6 +29,7 @@ const std::vector<Command> kCommands = {
     {"compare", "a table and a page that set several runs side by side", declare_compare},
     {"bench", "speed, parameters and cost of untrained models of published sizes", declare_bench},
     {"forward", "run a model on the tensors of a file and write every intermediate", declare_forward},
+    {"generate", "what a text model writes after a prompt", declare_generate},
     {"import", "turn published weights into a model folder", declare_import},
     {"export", "write a model's weights as another library names them", declare_export},
     {"verify", "run golden cases: models with answers computed elsewhere", declare_verify},

@@ -72,6 +72,10 @@ CaseResult run_golden_case(const std::string& folder) {
     result.name = json.value("name", fs::path(folder).filename().string());
     if (model == "tape_reader") {
       result.tensors = run_tape_reader_case(json["config"], weights, inputs);
+    } else if (model == "mixture_of_experts") {
+      result.tensors = run_moe_case(json["config"], weights, inputs);
+    } else if (model == "t5" || model == "gpt" || model == "palm") {
+      result.tensors = run_text_case(json["config"], model, weights, inputs);
     } else if (model == "pondernet" || model == "pondernet_vit") {
       result.tensors = run_pondernet_case(json["config"], weights, inputs);
     } else if (model == "act_rnn") {

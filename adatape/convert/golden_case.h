@@ -33,6 +33,8 @@ CaseResult run_golden_case(const std::string& folder);
 NamedTensors run_model_case(const nlohmann::json& config, const std::string& model, const NamedTensors& weights, const NamedTensors& inputs);
 NamedTensors run_pondernet_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
 NamedTensors run_act_rnn_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
+NamedTensors run_moe_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
+NamedTensors run_text_case(const nlohmann::json& config, const std::string& model, const NamedTensors& weights, const NamedTensors& inputs);
 NamedTensors run_tape_reader_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
 
 }  // namespace adatape

@@ -155,7 +155,7 @@ NamedTensors run_model_case(const Json& config, const std::string& name, const N
     registry_name = "avit";
     ours = avit_config(config, weights);
   } else {
-    throw Error(concat("golden case: this version has no model for cases of \"", name, "\"; known: adatape, adatape_parity, universal_transformer, vit, a_vit, pondernet, pondernet_vit, act_rnn, tape_reader"));
+    throw Error(concat("golden case: this version has no model for cases of \"", name, "\"; known: adatape, adatape_parity, universal_transformer, vit, a_vit, pondernet, pondernet_vit, act_rnn, t5, gpt, palm, mixture_of_experts, tape_reader"));
   }
   Inputs given = read_inputs(inputs, scenic, config.at("classes"));
   auto& encoder = dynamic_cast<EncoderConfig&>(*ours);

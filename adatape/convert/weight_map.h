@@ -25,6 +25,9 @@ struct WeightPiece {
 
 // Weights named as in Scenic (Flax trees joined by "/"): AdaTape, Universal Transformer, ViT. layers: how many steps an untied stack has.
 std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& model);
+// Hugging Face transformers' GPT-2 and T5 (model `gpt` and `t5`).
+std::vector<WeightPiece> transformers_pieces(const NamedTensors& source, const Model& model);
+
 // Our parameters from the source's; every parameter must be covered and every shape must fit, else Error naming the tensor.
 NamedTensors to_ours(const std::vector<WeightPiece>& pieces, const NamedTensors& source, const Model& model);
 // Tensors named and shaped like ours (gradients), named and shaped like the source.

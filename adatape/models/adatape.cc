@@ -67,7 +67,7 @@ AdaTape::AdaTape(const AdaTapeConfig& config, const InputSpec& input) : config_(
   }
   const int64_t first = config.readers.empty() ? config.blocks : config.readers.front().before_block;
   for (int64_t i = 0; i < config.blocks; ++i) {
-    const EncoderBlockShape shape = config.block_shape(i >= first ? *config.tape_ffn_width : 0);
+    const EncoderBlockShape shape = config.block_shape(i, config.blocks, i >= first ? *config.tape_ffn_width : 0);
     blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(shape)));
   }
   head_ = register_module("head", std::make_shared<Head>(config.head, config.width, input.classes));
@@ -116,7 +116,7 @@ ModelOutput AdaTape::forward(const Batch& batch, const ForwardOptions& options) 
     if (options.record) output.block_tokens.push_back(tokens.layout->lengths());
   }
   if (ponder.defined()) output.auxiliary_losses.push_back({"ponder", ponder, config_.ponder_weight});
-  output.logits = head_->forward(tokens, context);
+  answer(*head_, tokens, context, output);
   return output;
 }
 

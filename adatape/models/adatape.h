@@ -24,6 +24,7 @@ class AdaTape : public Model {
   void initialize(uint64_t seed, uint64_t draw) override;
   ModelOutput forward(const Batch& batch, const ForwardOptions& options) override;
   std::vector<TapeReader*> tape_readers() override;
+  bool examples_are_independent() const override { return config_.moe.examples_are_independent(); }
 
  private:
   torch::Tensor query_of(const TapeReader& reader, const PackedTokens& tokens) const;

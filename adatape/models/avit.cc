@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "adatape/core/check.h"
 #include "adatape/nn/halting.h"
 #include "adatape/nn/step_sums.h"
 
@@ -30,8 +31,9 @@ void AVitConfig::fields(FieldVisitor& visit) {
 AVit::AVit(const AVitConfig& config, const InputSpec& input) : config_(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
   for (int64_t i = 0; i < config.blocks; ++i) {
-    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape())));
+    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape(i, config.blocks))));
   }
+  ADATAPE_CHECK(config.head.pooling != "each", "config", "model.name: \"avit\" gives one answer an example, the task asks at each element");
   head_ = register_module("head", std::make_shared<Head>(config.head, config.width, input.classes));
 }
 

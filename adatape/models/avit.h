@@ -28,7 +28,7 @@ class AVit : public Model {
   AVit(const AVitConfig& config, const InputSpec& input);
   void initialize(uint64_t seed, uint64_t draw) override;
   ModelOutput forward(const Batch& batch, const ForwardOptions& options) override;
-  bool examples_are_independent() const override { return config_.distribution_weight == 0; }
+  bool examples_are_independent() const override { return config_.distribution_weight == 0 && config_.moe.examples_are_independent(); }
 
  private:
   AVitConfig config_;

@@ -18,12 +18,14 @@ void EncoderConfig::fields(FieldVisitor& visit) {
                "which tokens the last block computes: all, or with pooling = \"token\" the class token alone, which sees the same keys and "
                "gives the same logits for less work");
   head.fields(visit);
+  visit.table("moe", moe, "experts in the place of feed-forward networks, of which each token is served by a few");
 }
 
 void EncoderConfig::resolve(const InputSpec& input) {
   // Before anything derives from heads.
   ADATAPE_CHECK(width % heads == 0, "config", "model.heads: expected a divisor of model.width ", width, ", got ", heads);
   stem.resolve(input);
+  if (input.answers_each) head.pooling = "each";
 }
 
 void EncoderConfig::validate(const InputSpec& input) const {
@@ -31,13 +33,23 @@ void EncoderConfig::validate(const InputSpec& input) const {
                 "model.pooling: \"token\" needs a class token; set model.class_token = true or model.pooling = \"gap\"");
   ADATAPE_CHECK(last_block == "all" || head.pooling == "token", "config",
                 "model.last_block: \"pooled\" needs model.pooling = \"token\", got \"", head.pooling, "\"");
-  ADATAPE_CHECK(!input.answers_each, "config", "model.name: \"", name,
-                "\" gives one answer an example, the task wants one for each element of a sequence");
+  ADATAPE_CHECK((head.pooling == "each") == input.answers_each, "config", "model.pooling: expected ",
+                input.answers_each ? "\"each\" where the task asks at each element of a sequence" : "\"gap\" or \"token\"", ", got \"",
+                head.pooling, "\"");
+  ADATAPE_CHECK(!input.answers_each || stem.input == "tokens", "config", "model.input: expected \"tokens\" where the task asks at each ",
+                "element of a sequence, got \"", stem.input, "\"");
+  ADATAPE_CHECK(input.decoder_length == 0, "config", "model.name: \"", name, "\" reads one sequence, the task gives two");
+  ADATAPE_CHECK(moe.experts == 0 || moe.top_k <= moe.experts, "config", "model.moe.top_k: expected at most model.moe.experts ", moe.experts,
+                ", got ", moe.top_k);
   ADATAPE_CHECK(input.classes >= 2, "config", "task: expected at least 2 classes, got ", input.classes);
 }
 
-EncoderBlockShape EncoderConfig::block_shape(int64_t tape_ffn_width) const {
-  return {width, heads, ffn_width, tape_ffn_width, parse_gelu(gelu), dropout};
+EncoderBlockShape EncoderConfig::block_shape(int64_t index, int64_t blocks, int64_t tape_ffn_width) const {
+  EncoderBlockShape shape{width, heads, ffn_width, tape_ffn_width, parse_gelu(gelu), dropout};
+  ADATAPE_CHECK(moe.experts == 0 || blocks == 1 || moe.every <= blocks, "config", "model.moe.every: expected at most the ", blocks,
+                " blocks, got ", moe.every);
+  if (moe.experts > 0 && (blocks == 1 || (index + 1) % moe.every == 0)) shape.moe = moe;
+  return shape;
 }
 
 double stochastic_depth_rate(double last, int64_t index, int64_t count) {
@@ -54,6 +66,11 @@ PackedTokens run_block(const EncoderConfig& config, const EncoderBlock& block, i
   return {block.forward_queries(tokens.values.index_select(0, rows), kept, tokens.values, *tokens.layout, context, index, rate), kept};
 }
 
+void answer(const Head& head, const PackedTokens& tokens, const ForwardContext& context, ModelOutput& output, torch::Tensor* features) {
+  output.logits = head.forward(tokens, context, features);
+  if (head.config.pooling == "each") output.logits_layout = Head::answer_layout(tokens.layout);
+}
+
 ForwardContext context_of(const Batch& batch, const ForwardOptions& options, ModelOutput& output) {
   ForwardContext context;
   context.training = options.training;
@@ -62,6 +79,8 @@ ForwardContext context_of(const Batch& batch, const ForwardOptions& options, Mod
   context.draw_step = options.draw_step;
   context.examples = batch.examples.defined() ? batch.examples : torch::arange(batch.size(), torch::kInt64);
   context.work = options.record ? &output.work : nullptr;
+  context.auxiliary_losses = &output.auxiliary_losses;
+  context.expert_loads = options.record ? &output.expert_loads : nullptr;
   return context;
 }
 

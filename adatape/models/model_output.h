@@ -14,14 +14,6 @@
 
 namespace adatape {
 
-// An extra loss: the trainer adds weight x mean over examples.
-struct AuxiliaryLoss {
-  std::string name;
-  torch::Tensor values;  // [B], not multiplied by weight
-  double weight = 0;
-  bool of_batch = false;  // one value for the batch as a whole, repeated for its examples: it alone depends on batch mates
-};
-
 // A random choice that the forward pass made and whose distribution is to be learnt, though nothing after it can be differentiated by it.
 // The trainer adds weight x score_function_loss(task losses, log_density) (train/score_function.h).
 struct RandomChoice {
@@ -40,6 +32,7 @@ struct ModelOutput {
   std::map<std::string, torch::Tensor> intermediates;  // steps, remainders, halting_probabilities, features ... (ForwardOptions::record)
   // Filled when ForwardOptions::record is set:
   std::vector<WorkItem> work;
+  std::vector<ExpertLoad> expert_loads;  // one a block (or step) with experts
   std::vector<std::vector<int64_t>> block_tokens;  // for each block or step that ran: tokens of each example that it computed
 };
 

@@ -31,6 +31,8 @@ void PonderNetConfig::fields(FieldVisitor& visit) {
 
 void PonderNetConfig::validate(const InputSpec& input) const {
   EncoderConfig::validate(input);
+  ADATAPE_CHECK(!input.answers_each, "config", "model.name: \"", name, "\" gives one answer an example, the task asks at each element");
+  ADATAPE_CHECK(moe.experts == 0, "config", "model.moe.experts: expected 0 with model.name = \"pondernet\", got ", moe.experts);
   ADATAPE_CHECK(step == "transformer" || (input.kind == InputSpec::Kind::kVectors && input.length == 1), "config", "model.step: \"", step,
                 "\" reads one vector an example, which this task does not give; expected \"transformer\"");
 }

@@ -91,7 +91,7 @@ void RecurrentPonderNet::keep(PonderState& state, const std::vector<int64_t>& st
 
 TransformerPonderNet::TransformerPonderNet(const PonderNetConfig& config, const InputSpec& input) : PonderNet(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
-  block_ = register_module("block_0", std::make_shared<EncoderBlock>(config.block_shape()));
+  block_ = register_module("block_0", std::make_shared<EncoderBlock>(config.block_shape(0, 1)));
   halting_ = register_module("halting", std::make_shared<Linear>(config.width, 1));
   head_ = register_module("head", std::make_shared<Head>(config.head, config.width, input.classes));
 }

@@ -6,6 +6,8 @@
 #include "adatape/models/avit.h"
 #include "adatape/models/pondernet_steps.h"
 #include "adatape/models/presets.h"
+#include "adatape/models/text_model.h"
+#include "adatape/models/text_sizes.h"
 #include "adatape/models/transformer.h"
 #include "adatape/models/universal_transformer.h"
 
@@ -36,6 +38,12 @@ std::shared_ptr<Model> pondernet_model(const ModelConfig& config, const InputSpe
   return model;
 }
 
+template <TextConfig (*defaults)()>
+ModelEntry text_entry(const char* name, const char* summary) {
+  return {name, summary, [] { return std::unique_ptr<ModelConfig>(std::make_unique<TextConfig>(defaults())); },
+          model_of<TextConfig, TextModel>, describe_text_sizes(name)};
+}
+
 template <class Config, class Family>
 ModelEntry entry(const char* name, const char* summary, std::unique_ptr<ModelConfig> (*make)() = config_of<Config>) {
   return {name, summary, make, model_of<Config, Family>};
@@ -58,6 +66,9 @@ const std::vector<ModelEntry>& model_registry() {
       entry<UniversalTransformerConfig, UniversalTransformer>("uvit", "Universal Transformer on images, shared blocks"),
       entry<UniversalTransformerConfig, UniversalTransformer>("u2t", "Universal Transformer on images, a block of its own for each step",
                                                               u2t_config),
+      text_entry<gpt_defaults>("gpt", "decoder with learned positions, the shape of GPT-2 and GPT-3 (arXiv 2005.14165)"),
+      text_entry<palm_defaults>("palm", "decoder with parallel blocks, rotary positions, one key head and SwiGLU (arXiv 2204.02311)"),
+      text_entry<t5_defaults>("t5", "encoder and decoder with relative positions and RMSNorm (arXiv 1910.10683)"),
   };
   return registry;
 }

@@ -14,6 +14,7 @@ struct ModelEntry {
   std::string summary;  // one line for `adatape list models`
   std::unique_ptr<ModelConfig> (*make_config)();
   std::shared_ptr<Model> (*make_model)(const ModelConfig& config, const InputSpec& input);
+  std::string sizes = "";  // the published ones that model.size names; "" where the family has none
 };
 
 const std::vector<ModelEntry>& model_registry();

@@ -10,7 +10,7 @@ void TransformerConfig::fields(FieldVisitor& visit) {
 Transformer::Transformer(const TransformerConfig& config, const InputSpec& input) : config_(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
   for (int64_t i = 0; i < config.blocks; ++i) {
-    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape())));
+    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape(i, config.blocks))));
   }
   head_ = register_module("head", std::make_shared<Head>(config.head, config.width, input.classes));
 }
@@ -31,8 +31,8 @@ ModelOutput Transformer::forward(const Batch& batch, const ForwardOptions& optio
     if (options.record) output.block_tokens.push_back(tokens.layout->lengths());
   }
   torch::Tensor features;
-  output.logits = head_->forward(tokens, context, options.record ? &features : nullptr);
-  if (options.record && tokens.layout->uniform()) {
+  answer(*head_, tokens, context, output, options.record ? &features : nullptr);
+  if (options.record && tokens.layout->uniform() && !output.logits_layout) {
     output.intermediates["features"] = features.view({batch.size(), -1, config_.width});
   }
   return output;

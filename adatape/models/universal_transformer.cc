@@ -21,8 +21,9 @@ void UniversalTransformerConfig::fields(FieldVisitor& visit) {
 
 UniversalTransformer::UniversalTransformer(const UniversalTransformerConfig& config, const InputSpec& input) : config_(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
-  for (int64_t i = 0; i < (config.shared_blocks ? 1 : config.max_steps); ++i) {
-    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape())));
+  const int64_t blocks = config.shared_blocks ? 1 : config.max_steps;
+  for (int64_t i = 0; i < blocks; ++i) {
+    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape(i, blocks))));
   }
   halting_ = register_module("halting", std::make_shared<Linear>(config.width, 1));
   if (config.step_embedding) step_embedding_ = register_parameter("step_embedding", torch::zeros({config.max_steps, config.width}));
@@ -163,7 +164,7 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
     ponder = mean_per_example({ponder.unsqueeze(1), std::make_shared<const PackLayout>(all.lengths(), std::vector<TokenKind>{}, all.device())}).squeeze(1);
   }
   output.auxiliary_losses.push_back({"ponder", ponder, config_.ponder_weight});
-  output.logits = head_->forward(sums.tokens(), context);
+  answer(*head_, sums.tokens(), context, output);
 
   if (options.record) {
     // [B, steps] for each example, [B, steps, N] for each token (where all sequences are equally long; else packed [total, steps]).

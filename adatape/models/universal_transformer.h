@@ -24,6 +24,7 @@ class UniversalTransformer : public Model {
   UniversalTransformer(const UniversalTransformerConfig& config, const InputSpec& input);
   void initialize(uint64_t seed, uint64_t draw) override;
   ModelOutput forward(const Batch& batch, const ForwardOptions& options) override;
+  bool examples_are_independent() const override { return config_.moe.examples_are_independent(); }
 
  private:
   UniversalTransformerConfig config_;

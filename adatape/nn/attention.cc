@@ -55,17 +55,20 @@ double scale_of(const AttentionOptions& options, int64_t head_dim) {
   return options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
 }
 
-void count_flops(const PackLayout& queries, const PackLayout& keys, int64_t width) {
+void count_flops(const PackLayout& queries, const PackLayout& keys, bool causal, int64_t width) {
   int64_t pairs = 0;
-  for (const int64_t count : attention_pairs(queries, keys)) pairs += count;
+  for (const int64_t count : attention_pairs(queries, keys, causal)) pairs += count;
   add_matrix_product_flops(4 * pairs * width);
 }
 
 }  // namespace
 
-std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout& keys) {
+std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout& keys, bool causal) {
   std::vector<int64_t> pairs(queries.lengths().size());
-  for (size_t b = 0; b < pairs.size(); ++b) pairs[b] = queries.lengths()[b] * keys.lengths()[b];
+  for (size_t b = 0; b < pairs.size(); ++b) {
+    const int64_t count = queries.lengths()[b];
+    pairs[b] = count * keys.lengths()[b] - (causal ? count * (count - 1) / 2 : 0);
+  }
   return pairs;
 }
 
@@ -83,7 +86,7 @@ torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& 
   }
   const double scale = scale_of(options, head_dim);
   if (query.size(0) == 0) return query.reshape({0, heads * head_dim});
-  count_flops(query_layout, key_layout, heads * head_dim);
+  count_flops(query_layout, key_layout, options.causal, heads * head_dim);
   if (packed_kernel_serves(query, options)) {
     return std::get<0>(ops::packed_attention(query, key_few, value_few, query_layout.offsets_tensor(), key_layout.offsets_tensor(),
                                              {options.causal, scale}))
@@ -119,7 +122,7 @@ torch::Tensor packed_self_attention(const torch::Tensor& qkv, const PackLayout& 
     return packed_attention(qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), layout, layout, options,
                             qkv.is_cuda() && !options.relative_bias.defined() ? nullptr : &layout.self_attention());
   }
-  count_flops(layout, layout, heads * head_dim);
+  count_flops(layout, layout, options.causal, heads * head_dim);
   return std::get<0>(ops::packed_self_attention(qkv, layout.offsets_tensor(), {options.causal, scale_of(options, head_dim)})).flatten(1);
 }
 

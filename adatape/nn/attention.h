@@ -36,7 +36,7 @@ struct KeyValueCache {
   void append(const torch::Tensor& new_key, const torch::Tensor& new_value, const std::shared_ptr<const PackLayout>& new_layout);
 };
 
-// Query-key pairs of each example: what attention costs.
-std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout& keys);
+// Query-key pairs of each example: what attention costs. causal: those that a query sees, the queries being the last of the keys.
+std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout& keys, bool causal = false);
 
 }  // namespace adatape

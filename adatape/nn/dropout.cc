@@ -1,6 +1,7 @@
 #include "adatape/nn/dropout.h"
 
 #include "adatape/core/rng.h"
+#include "adatape/nn/padded.h"
 
 namespace adatape {
 
@@ -8,16 +9,9 @@ torch::Tensor dropout(const torch::Tensor& values, const PackLayout& layout, dou
   if (!context.training || rate <= 0 || layout.total() == 0) return values;
   const int64_t dim = values.size(1);
   // [B, longest * dim]: a token's draws depend on its example and its position there.
-  torch::Tensor drawn =
-      counter_uniform(context.seed, context.step, site(Site::kDropout, index), context.examples, layout.longest() * dim).view({-1, dim});
-  if (!layout.uniform()) {
-    std::vector<int64_t> rows;
-    rows.reserve(layout.total());
-    for (int64_t b = 0; b < layout.batch(); ++b) {
-      for (int64_t i = 0; i < layout.lengths()[b]; ++i) rows.push_back(b * layout.longest() + i);
-    }
-    drawn = drawn.index_select(0, index_tensor(rows, torch::kCPU));
-  }
+  const torch::Tensor drawn = without_padding(
+      counter_uniform(context.seed, context.step, site(Site::kDropout, index), context.examples, layout.longest() * dim).view({-1, dim}),
+      layout);
   const torch::Tensor factor = (drawn >= rate).to(values.options().requires_grad(false)).mul_(1.0 / (1.0 - rate));
   return values * factor;
 }

@@ -13,7 +13,12 @@ EncoderBlock::EncoderBlock(const EncoderBlockShape& shape_) : shape(shape_) {
   qkv = register_module("qkv", std::make_shared<Linear>(width, 3 * width));
   output = register_module("output", std::make_shared<Linear>(width, width));
   feed_forward_norm = register_module("feed_forward_norm", std::make_shared<LayerNorm>(width));
-  feed_forward = register_module("feed_forward", std::make_shared<Mlp>(width, shape.ffn_width, shape.gelu));
+  if (shape.moe) {
+    const int64_t inner = shape.moe->ffn_width.value_or(shape.ffn_width);
+    experts = register_module("experts", std::make_shared<MixtureOfExperts>(*shape.moe, width, inner, shape.gelu));
+  } else {
+    feed_forward = register_module("feed_forward", std::make_shared<Mlp>(width, shape.ffn_width, shape.gelu));
+  }
   if (shape.tape_ffn_width > 0) {
     tape_feed_forward = register_module("tape_feed_forward", std::make_shared<GluMlp>(width, shape.tape_ffn_width));
   }
@@ -33,7 +38,7 @@ void EncoderBlock::initialize(at::Generator& generator) {
   }
   qkv->bias.zero_();
   xavier_uniform(*output, generator);
-  feed_forward->initialize(generator);
+  experts ? experts->initialize(generator) : feed_forward->initialize(generator);
   if (tape_feed_forward) tape_feed_forward->initialize(generator);
 }
 
@@ -41,7 +46,7 @@ PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& 
   const PackLayout& layout = *x.layout;
   const int64_t head_dim = shape.width / shape.heads;
   const std::string part = "block " + std::to_string(index);
-  if (packed_path(x.values, qkv->packed) && !context.training) return forward_packed(x, context, part);
+  if (!experts && packed_path(x.values, qkv->packed) && !context.training) return forward_packed(x, context, part);
   const torch::Tensor projected = qkv->forward(attention_norm->forward(x.values)).view({-1, 3, shape.heads, head_dim});
   const torch::Tensor attended = packed_self_attention(projected, layout);
   context.count(part + " / attention projections", layout.lengths(), 8 * shape.width * shape.width);
@@ -98,33 +103,39 @@ torch::Tensor EncoderBlock::finish(const torch::Tensor& x, const torch::Tensor& 
     return factor.defined() ? base + branch * factor : base + branch;
   };
   const torch::Tensor after_attention = residual(x, dropout(output->forward(attended), layout, shape.dropout, context, 2 * place));
-  const torch::Tensor branch =
-      feed_forward_of(feed_forward_norm->forward(after_attention), layout, context, "block " + std::to_string(index));
+  const torch::Tensor branch = feed_forward_of(feed_forward_norm->forward(after_attention), layout, context, index);
   return residual(after_attention, dropout(branch, layout, shape.dropout, context, 2 * place + 1));
 }
 
 void EncoderBlock::count_feed_forward(const PackLayout& layout, const ForwardContext& context, const std::string& part) const {
   if (context.work == nullptr) return;
-  if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) {
-    context.count(part + " / feed-forward", layout.lengths(), feed_forward->flops_per_row());
-    return;
-  }
-  const std::vector<int64_t> tape = layout.lengths_of(TokenKind::kTape);
+  const std::vector<int64_t> tape =
+      tape_feed_forward ? layout.lengths_of(TokenKind::kTape) : std::vector<int64_t>(static_cast<size_t>(layout.batch()));
   std::vector<int64_t> input = layout.lengths();
   for (size_t b = 0; b < input.size(); ++b) input[b] -= tape[b];
-  context.count(part + " / feed-forward", input, feed_forward->flops_per_row());
-  context.count(part + " / tape feed-forward", tape, tape_feed_forward->flops_per_row());
+  if (feed_forward) context.count(part + " / feed-forward", input, feed_forward->flops_per_row());  // experts count themselves
+  if (tape_feed_forward && layout.count(TokenKind::kTape) > 0)
+    context.count(part + " / tape feed-forward", tape, tape_feed_forward->flops_per_row());
 }
 
 torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,
-                                            const std::string& part) const {
+                                            int64_t index) const {
+  const std::string part = "block " + std::to_string(index);
   count_feed_forward(layout, context, part);
-  if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) return feed_forward->forward(x);
+  if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0)
+    return experts ? experts->forward(x, layout, context, index, part) : feed_forward->forward(x);
+  const auto of_input = [&](const torch::Tensor& tokens) {
+    if (!experts) return feed_forward->forward(tokens);
+    std::vector<int64_t> lengths = layout.lengths();
+    const std::vector<int64_t> tape = layout.lengths_of(TokenKind::kTape);
+    for (size_t b = 0; b < lengths.size(); ++b) lengths[b] -= tape[b];
+    return experts->forward(tokens, PackLayout(std::move(lengths), {}, layout.device()), context, index, part);
+  };
   if (layout.tape_is_last()) {  // a single example: its two kinds are views
     const int64_t tape = layout.count(TokenKind::kTape), input = layout.total() - tape;
-    return torch::cat({feed_forward->forward(x.narrow(0, 0, input)), tape_feed_forward->forward(x.narrow(0, input, tape))});
+    return torch::cat({of_input(x.narrow(0, 0, input)), tape_feed_forward->forward(x.narrow(0, input, tape))});
   }
-  const torch::Tensor from_input = feed_forward->forward(join_segments({x}, layout.segments_but_tape()));
+  const torch::Tensor from_input = of_input(join_segments({x}, layout.segments_but_tape()));
   const torch::Tensor from_tape = tape_feed_forward->forward(join_segments({x}, layout.segments_of_tape()));
   return join_segments({from_input, from_tape}, layout.restore_kinds());
 }

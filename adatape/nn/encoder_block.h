@@ -5,6 +5,7 @@
 #include "adatape/nn/attention.h"
 #include "adatape/nn/feed_forward.h"
 #include "adatape/nn/forward_context.h"
+#include "adatape/nn/mixture_of_experts.h"
 
 namespace adatape {
 
@@ -13,6 +14,7 @@ struct EncoderBlockShape {
   int64_t tape_ffn_width = 0;  // 0: tape tokens share the feed-forward network of input tokens
   Gelu gelu = Gelu::kTanh;
   double dropout = 0;
+  std::optional<MoeConfig> moe = {};  // experts in the place of the feed-forward network (tape tokens with one of their own keep it)
 };
 
 struct EncoderBlock : Module {
@@ -29,8 +31,9 @@ struct EncoderBlock : Module {
                                 double stochastic_depth = 0) const;
 
   std::shared_ptr<LayerNorm> attention_norm, feed_forward_norm;
-  std::shared_ptr<Linear> qkv, output;  // [3 D, D] (query, key, value), [D, D]
-  std::shared_ptr<Mlp> feed_forward;
+  std::shared_ptr<Linear> qkv, output;        // [3 D, D] (query, key, value), [D, D]
+  std::shared_ptr<Mlp> feed_forward;          // null: experts
+  std::shared_ptr<MixtureOfExperts> experts;  // null: dense
   std::shared_ptr<GluMlp> tape_feed_forward;  // null: shared
   EncoderBlockShape shape;
 
@@ -39,8 +42,7 @@ struct EncoderBlock : Module {
                        int64_t index, double stochastic_depth) const;
   PackedTokens forward_packed(const PackedTokens& x, const ForwardContext& context, const std::string& part) const;
   void count_feed_forward(const PackLayout& layout, const ForwardContext& context, const std::string& part) const;
-  torch::Tensor feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,
-                                const std::string& part) const;
+  torch::Tensor feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context, int64_t index) const;
 };
 
 }  // namespace adatape

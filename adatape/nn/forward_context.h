@@ -16,6 +16,21 @@ struct WorkItem {
   int64_t flops_per_row = 0;
 };
 
+// An extra loss: the trainer adds weight x mean over examples.
+struct AuxiliaryLoss {
+  std::string name;      // several of one name add up
+  torch::Tensor values;  // [B], not multiplied by weight
+  double weight = 0;
+  bool of_batch = false;  // one value for the batch as a whole, repeated for its examples: it alone depends on batch mates
+};
+
+// How a mixture of experts shared out the choices of its tokens.
+struct ExpertLoad {
+  std::string part;              // "block 1"
+  std::vector<int64_t> served;   // [experts] choices that each served
+  int64_t choices = 0;           // all that were made; those that nobody served were dropped
+};
+
 struct ForwardContext {
   bool training = false;
   uint64_t seed = 0;
@@ -23,6 +38,8 @@ struct ForwardContext {
   uint64_t draw_step = 0;                // steps since the weights were drawn: what schedules go by
   torch::Tensor examples;                // int64 [B], CPU
   std::vector<WorkItem>* work = nullptr;  // null: nobody counts
+  std::vector<AuxiliaryLoss>* auxiliary_losses = nullptr;  // where layers put losses of their own; null: nobody wants them
+  std::vector<ExpertLoad>* expert_loads = nullptr;         // filled with work
 
   void count(const std::string& part, const std::vector<int64_t>& rows, int64_t flops_per_row) const {
     if (work != nullptr) work->push_back({part, rows, flops_per_row});

@@ -9,7 +9,7 @@
 namespace adatape {
 
 struct HeadConfig {
-  std::string pooling = "gap";          // token | gap
+  std::string pooling = "gap";          // token | gap | each
   std::string norm = "before_pooling";  // before_pooling | after_pooling (timm's fc_norm)
   double classifier_bias = 0;           // start of the classifier's bias (ImageNet with sigmoid loss: -6.9)
   void fields(FieldVisitor& visit);
@@ -18,8 +18,12 @@ struct HeadConfig {
 struct Head : Module {
   Head(const HeadConfig& config, int64_t width, int64_t classes);
   void initialize(at::Generator& generator);
-  // [B, classes]. features (optional): tokens after the norm if it comes before pooling, else as they came.
+  // [B, classes], with pooling = "each" [input tokens, classes], whose layout answer_layout tells. features (optional): tokens after the
+  // norm if it comes before pooling, else as they came.
   torch::Tensor forward(const PackedTokens& tokens, const ForwardContext& context, torch::Tensor* features = nullptr) const;
+
+  // The input tokens of each example.
+  static std::shared_ptr<const PackLayout> answer_layout(const std::shared_ptr<const PackLayout>& layout);
 
   HeadConfig config;
   std::shared_ptr<LayerNorm> norm;

@@ -1,8 +1,10 @@
 // The tasks by name, one line each: an explicit list, since linkers drop static initialisers.
 #include "adatape/core/check.h"
 #include "adatape/tasks/addition/addition_task.h"
+#include "adatape/tasks/algorithmic/algorithmic_task.h"
 #include "adatape/tasks/cluttered_scenes/cluttered_scenes_task.h"
 #include "adatape/tasks/image_classification/image_classification_task.h"
+#include "adatape/tasks/language_modelling/language_modelling_task.h"
 #include "adatape/tasks/logic/logic_task.h"
 #include "adatape/tasks/nested_arithmetic/nested_arithmetic_task.h"
 #include "adatape/tasks/parity/parity_task.h"
@@ -12,6 +14,8 @@
 namespace adatape {
 
 at::Tensor Task::element_covariate(const Batch&) const { return {}; }
+std::vector<int64_t> TaskConfig::read_text(const std::string&) const { throw Error(concat("task ", name, ": has no text form")); }
+std::string TaskConfig::write_text(const std::vector<int64_t>&) const { throw Error(concat("task ", name, ": has no text form")); }
 
 const std::vector<TaskEntry>& task_registry() {
   static const std::vector<TaskEntry> registry = {
@@ -25,6 +29,9 @@ const std::vector<TaskEntry>& task_registry() {
        make_nested_arithmetic_task},
       {"cluttered_scenes", "which garment lies somewhere among pieces of others (scenes made on the fly from IDX files)",
        make_cluttered_scenes_config, make_cluttered_scenes_task},
+      {"algorithmic", "copy, reverse or add decimal numbers (arXiv 1807.03819)", make_algorithmic_config, make_algorithmic_task},
+      {"language_modelling", "which byte of a text comes next (any text files, such as Debian's fortunes)", make_language_modelling_config,
+       make_language_modelling_task},
   };
   return registry;
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "adatape/core/batch.h"
@@ -21,6 +22,11 @@ struct TaskConfig {
   virtual void resolve() {}
   virtual void validate() const = 0;         // what no single field's range can say; throws Error
   virtual InputSpec input_spec() const = 0;  // known from the resolved configuration alone, without opening data
+  // Text <-> symbols, for `adatape generate`; Error where the task has no text, or the text something that is no symbol.
+  virtual std::vector<int64_t> read_text(const std::string& text) const;
+  virtual std::string write_text(const std::vector<int64_t>& symbols) const;
+  virtual int64_t start_symbol() const { return 0; }  // what a decoder reads first
+  virtual int64_t stop_symbol() const { return -1; }  // what ends an answer; -1: nothing
 };
 
 class Task {
@@ -47,6 +53,13 @@ class Task {
   // height, width in pixels. Undefined where the task does not know.
   virtual at::Tensor held_out_boxes(Split split, int64_t first, int64_t count) const {
     (void)split, (void)first, (void)count;
+    return {};
+  }
+
+  // What the mean loss on a split says in the task's own words, and what a simple rival reaches there (language modelling: bits per byte,
+  // and an n-gram's): names and values.
+  virtual std::vector<std::pair<std::string, double>> describe_loss(double loss, Split split) const {
+    (void)loss, (void)split;
     return {};
   }
 

@@ -18,6 +18,7 @@ struct Sums {
   int64_t correct = 0;
   double loss = 0;
   std::map<std::string, double> auxiliary;
+  int64_t answers = 0, right_answers = 0;                // of elements
   std::map<double, std::pair<int64_t, int64_t>> groups;  // covariate: examples, correct ones
 
   void add_groups(const at::Tensor& covariates, const at::Tensor& answered_rightly) {
@@ -31,14 +32,37 @@ struct Sums {
   }
 };
 
+// Answers asked of elements, and how many of them are right: logits [total, answers x classes], labels [total] or [total, answers].
+std::pair<int64_t, int64_t> count_answers(const at::Tensor& logits, const at::Tensor& labels) {
+  const at::Tensor targets = labels.reshape({-1});
+  if (targets.numel() == 0) return {0, 0};
+  const at::Tensor rows = logits.reshape({targets.numel(), -1}), asked = targets.ne(-1);
+  const at::Tensor right = rows.argmax(1).eq(targets).logical_and(asked).logical_and(at::isfinite(rows).all(1));
+  return {asked.sum().item<int64_t>(), right.sum().item<int64_t>()};
+}
+
 double sum_of(const at::Tensor& values) { return values.sum(at::kDouble).item<double>(); }
 
 // Tokens, tape lengths and FLOPs of each example of one recorded batch, added up.
 struct Usage {
   double tokens = 0, token_steps = 0, flops = 0;
   double tape = 0, tape_squared = 0;
+  std::vector<EvaluationResult::Experts> experts;
+  std::vector<int64_t> choices;  // of each of them
+
+  void add_experts(const ExpertLoad& load) {
+    size_t place = 0;
+    while (place < experts.size() && experts[place].part != load.part) ++place;
+    if (place == experts.size()) {
+      experts.push_back({load.part, std::vector<int64_t>(load.served.size()), 0});
+      choices.push_back(0);
+    }
+    for (size_t e = 0; e < load.served.size(); ++e) experts[place].served[e] += load.served[e];
+    choices[place] += load.choices;
+  }
 
   void add(const ModelOutput& output, size_t examples) {
+    for (const ExpertLoad& load : output.expert_loads) add_experts(load);
     for (size_t b = 0; b < examples; ++b) {
       int64_t longest = 0;
       for (const std::vector<int64_t>& block : output.block_tokens) {
@@ -86,6 +110,11 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
     sums.correct += correct.sum().item<int64_t>();
     result.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     sums.loss += sum_of(model.combine(output, [&](const at::Tensor& logits) { return task.example_loss(logits, batch); }));
+    if (task.input_spec().answers_each) {
+      const auto [asked, right] = count_answers(output.logits, batch.labels);
+      sums.answers += asked;
+      sums.right_answers += right;
+    }
     for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) sums.auxiliary[auxiliary.name] += sum_of(auxiliary.values);
     if (!quick) {
       sums.add_groups(task.example_covariate(batch), correct);
@@ -96,9 +125,11 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
   const auto total = static_cast<double>(count);
   result.accuracy = static_cast<double>(sums.correct) / total;
   result.loss = sums.loss / total;
+  if (sums.answers > 0) result.answer_accuracy = static_cast<double>(sums.right_answers) / static_cast<double>(sums.answers);
   for (const auto& [name, sum] : sums.auxiliary) result.auxiliary_losses[name] = sum / total;
   result.examples_per_second = result.seconds > 0 ? total / result.seconds : 0;
   if (quick) return result;
+  result.described = task.describe_loss(result.loss, split);
   result.covariate = task.covariate_name();
   for (const auto& [value, group] : sums.groups) {
     result.by_covariate.push_back({value, group.first, static_cast<double>(group.second) / static_cast<double>(group.first)});
@@ -113,6 +144,13 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
   }
   const auto measured = static_cast<double>(recorded);
   result.tokens = usage.tokens / measured;
+  result.experts = usage.experts;
+  for (size_t i = 0; i < usage.experts.size(); ++i) {
+    const auto made = static_cast<double>(usage.choices[i]);
+    double served = 0;
+    for (const int64_t choices : usage.experts[i].served) served += static_cast<double>(choices);
+    result.experts[i].dropped = made > 0 ? 1 - served / made : 0;
+  }
   result.token_steps = usage.token_steps / measured;
   result.flops = usage.flops / measured;
   result.tape_length_mean = usage.tape / measured;

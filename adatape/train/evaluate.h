@@ -2,6 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "adatape/models/model.h"
@@ -19,9 +22,18 @@ struct CovariateGroup {
 
 struct EvaluationResult {
   int64_t examples = 0;
-  double accuracy = 0;                               // share in [0, 1]
-  double loss = 0;                                   // mean task loss of an example
-  std::map<std::string, double> auxiliary_losses;    // means, unweighted
+  double accuracy = 0;                             // share in [0, 1]; where elements have answers, of examples with all of them right
+  std::optional<double> answer_accuracy;           // where elements have answers: share of all answers that are right
+  double loss = 0;                                 // mean task loss of an example
+  std::map<std::string, double> auxiliary_losses;  // means, unweighted
+  std::vector<std::pair<std::string, double>> described;  // Task::describe_loss; empty when quick
+  // Mixtures of experts, by block: choices that each expert served, and the share of all choices that none did.
+  struct Experts {
+    std::string part;
+    std::vector<int64_t> served;
+    double dropped = 0;
+  };
+  std::vector<Experts> experts;
   double tokens = 0;                                 // mean over examples of the longest block's tokens (input + tape)
   double token_steps = 0;                            // mean over examples of tokens summed over all blocks that ran
   double tape_length_mean = 0, tape_length_std = 0;  // tape tokens of an example, all readers; 0 without readers

@@ -121,6 +121,15 @@ void add_classification(ordered_json& row, const ClassificationMetrics& metrics)
   if (!metrics.confusion().empty()) row["confusion"] = metrics.confusion();
 }
 
+ordered_json where_they_apply(const EvaluationResult& result) {
+  ordered_json extra = ordered_json::object();
+  if (result.answer_accuracy) extra["answer_accuracy"] = *result.answer_accuracy;
+  for (const auto& [name, value] : result.described) extra["described"][name] = value;
+  for (const auto& block : result.experts)
+    extra["experts"].push_back({{"part", block.part}, {"served", block.served}, {"dropped", block.dropped}});
+  return extra;
+}
+
 ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                          at::Device device, const std::string& command) {
   ordered_json history = ordered_json::array();
@@ -157,6 +166,7 @@ ordered_json make_result(const RunConfig& config, const TrainState& state, const
                       {"command", command},
                       {"description", config.description}};
   add_classification(row, test.classification);
+  row.update(where_they_apply(test));
   return row;
 }
 
@@ -166,12 +176,16 @@ std::string summarize_result(const ordered_json& result) {
   const auto draws = result.at("draws").get<int64_t>();
   std::string text;
   const auto line = [&](const std::string& name, const std::string& value) {
-    text += concat("  ", name, std::string(21 - name.size(), ' '), value, "\n");
+    text += concat("  ", name, std::string(name.size() < 21 ? 21 - name.size() : 1, ' '), value, "\n");
   };
   line("model", concat(result.at("model").get<std::string>(), " on ", result.at("task").get<std::string>(), ", seed ",
                        result.at("seed").dump(), ", ", format_count(number("parameters")), " parameters"));
   line("test accuracy", concat(percent(number("accuracy")), " of ", result.at("test_examples").dump(), " examples, loss ",
                                formatted("%.4g", number("loss"))));
+  if (result.contains("answer_accuracy")) line("answers right", percent(number("answer_accuracy")));
+  if (result.contains("described")) {
+    for (const auto& [name, value] : result["described"].items()) line(name, formatted("%.4f", value.get<double>()));
+  }
   line("validation accuracy", concat(percent(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
   line("steps", draws == 1 ? result.at("steps").dump() : concat(result.at("steps").dump(), " in ", draws, " draws of the weights"));
   line("training time",

@@ -45,6 +45,10 @@ nlohmann::ordered_json accuracy_by_covariate(const EvaluationResult& result);
 // Adds "top5_accuracy", "calibration_error" and "confusion" (a row a true class) where there are classes.
 void add_classification(nlohmann::ordered_json& row, const ClassificationMetrics& metrics);
 
+// What only some tasks and models have: "answer_accuracy", "described" {name: value} (Task::describe_loss), and of mixtures of experts
+// "experts" [{"part", "served", "dropped"}].
+nlohmann::ordered_json where_they_apply(const EvaluationResult& result);
+
 // The content of result.json, one row of a table of results. "draws" counts; "draw_history" lists them.
 nlohmann::ordered_json make_result(const RunConfig& config, const TrainState& state, const EvaluationResult& test, int64_t parameters,
                                    at::Device device, const std::string& command);

@@ -55,6 +55,21 @@ class ReportTest : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
+TEST_F(ReportTest, ShowsWhatExpertsServe) {
+  RunConfig config = small_adatape({"model.moe.experts=3", "model.moe.every=1", "model.tape_ffn_width=0"});
+  const std::string page = report_html(compared({train_run(folder_ / "experts", config)}));
+  EXPECT_THAT(page, HasSubstr("What the experts do"));
+  for (const ordered_json& figure : figures_of(page)) {
+    if (figure["layout"]["xaxis"]["title"]["text"] != "expert") continue;
+    double sum = 0;
+    for (const ordered_json& share : figure["data"][0]["y"]) sum += share.get<double>();
+    EXPECT_NEAR(sum, 1, 1e-3);  // nothing is dropped in evaluation
+    EXPECT_EQ(figure["data"][0]["y"].size(), 3u);
+    return;
+  }
+  FAIL() << "no figure of the experts";
+}
+
 TEST_F(ReportTest, IsWholeAndOffline) {
   const std::string evil = "</script><script src='https://evil.example/x.js'></script>&\"";
   RunConfig config = small_adatape(), control = small_adatape({"label=control_sorted", "model.readers.0.selection=sorted"});

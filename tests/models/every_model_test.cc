@@ -190,7 +190,8 @@ TEST_P(EveryModel, NoExamples) {
     none.symbols = torch::zeros({0}, torch::kInt64);
     none.offsets = {0};
   }
-  EXPECT_EQ(forward(*GetParam().make(), none).logits.sizes(), (at::IntArrayRef{0, 3}));
+  none = testing::with_decoder(none, GetParam().spec, 1);
+  EXPECT_EQ(forward(*GetParam().make(), none).logits.sizes(), (at::IntArrayRef{0, GetParam().spec.classes}));
 }
 
 TEST_P(EveryModel, WrongBatchesAreNamed) {
@@ -221,8 +222,10 @@ class EverySequenceModel : public EveryModel {};
 TEST_P(EverySequenceModel, EmptySequences) {
   torch::NoGradGuard no_grad;
   const auto model = GetParam().make();
-  const Batch batch = GetParam().spec.kind == InputSpec::Kind::kVectors ? testing::vector_batch({0, 4, 0}, GetParam().spec.dimension, 3)
-                                                                        : testing::symbol_batch({0, 4, 0}, GetParam().spec.vocabulary, 3);
+  const InputSpec& spec = GetParam().spec;
+  const Batch batch = spec.kind == InputSpec::Kind::kVectors
+                          ? testing::vector_batch({0, 4, 0}, spec.dimension, 3)
+                          : testing::with_decoder(testing::symbol_batch({0, 4, 0}, spec.vocabulary, 3), spec, 3);
   const ModelOutput together = forward(*model, batch), alone = forward(*model, chosen(batch, {1})),
                     empty = forward(*model, chosen(batch, {0, 2}));
   EXPECT_TRUE(torch::isfinite(together.logits).all().item<bool>());

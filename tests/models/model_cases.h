@@ -102,6 +102,20 @@ inline Batch vector_batch(const std::vector<int64_t>& lengths, int64_t dimension
   return batch;
 }
 
+// What a decoder reads beside it, where the model has one: none for an example without symbols, else 1 to 5.
+inline Batch with_decoder(Batch batch, const InputSpec& spec, uint32_t seed) {
+  if (spec.decoder_length == 0) return batch;
+  std::vector<int64_t> lengths;
+  for (int64_t b = 0; b < batch.size(); ++b) {
+    const int64_t length = batch.offsets[b + 1] - batch.offsets[b];
+    lengths.push_back(length > 0 ? length % 5 + 1 : 0);
+  }
+  const Batch second = symbol_batch(lengths, spec.vocabulary, seed + 50);
+  batch.decoder_symbols = second.symbols;
+  batch.decoder_offsets = second.offsets;
+  return batch;
+}
+
 // These examples of a batch, in this order.
 inline Batch chosen(const Batch& batch, const std::vector<int64_t>& which) {
   const torch::Tensor index = torch::tensor(which, torch::kInt64);
@@ -118,6 +132,15 @@ inline Batch chosen(const Batch& batch, const std::vector<int64_t>& which) {
     result.offsets.push_back(result.offsets.back() + parts.back().size(0));
   }
   (batch.vectors.defined() ? result.vectors : result.symbols) = torch::cat(parts);
+  if (batch.decoder_symbols.defined()) {
+    parts.clear();
+    result.decoder_offsets = {0};
+    for (const int64_t b : which) {
+      parts.push_back(batch.decoder_symbols.slice(0, batch.decoder_offsets[b], batch.decoder_offsets[b + 1]));
+      result.decoder_offsets.push_back(result.decoder_offsets.back() + parts.back().size(0));
+    }
+    result.decoder_symbols = torch::cat(parts);
+  }
   return result;
 }
 
@@ -134,7 +157,7 @@ struct ModelCase {
   }
   Batch batch(uint32_t seed = 1) const {
     if (spec.kind == InputSpec::Kind::kVectors) return vector_batch(lengths, spec.dimension, seed);
-    return lengths.empty() ? image_batch(6, spec, seed) : symbol_batch(lengths, spec.vocabulary, seed);
+    return lengths.empty() ? image_batch(6, spec, seed) : with_decoder(symbol_batch(lengths, spec.vocabulary, seed), spec, seed);
   }
 };
 
@@ -149,9 +172,24 @@ inline const std::vector<ModelCase>& model_cases() {
   const InputSpec symbols = symbol_spec(), images = image_spec(), vectors = vector_spec(), one_vector = vector_spec(1);
   const std::string ponder = "max_steps = 5\nhalting_threshold = 0.8\nhalting_bias = -0.5\n",
                     cell = "width = 16\nmax_steps = 5\nhalting_bias = -0.5\n";
+  const std::string experts = "[moe]\nexperts = 4\ncapacity = 0.8\n";
+  const InputSpec text = answering_each(symbol_spec(9, 4));
+  InputSpec two_texts = text;
+  two_texts.decoder_length = 5;
   static const std::vector<ModelCase> cases = {
       {"transformer_tokens", "transformer", tokens, symbols, ragged},
       {"transformer_flat", "transformer", flat, symbols, equal},
+      {"transformer_each", "transformer", tokens + "class_token = true\n", answering_each(symbols), ragged},
+      {"universal_each", "universal_transformer", tokens + "max_steps = 4\nhalting_bias = 0\n", answering_each(symbols), ragged},
+      {"adatape_each", "adatape", tokens + "tape_ffn_width = 0\n" + reader, answering_each(symbols), ragged},
+      {"transformer_experts", "transformer", tokens + experts, symbols, ragged},
+      {"transformer_experts_priority", "transformer",
+       tokens + "blocks = 1\n" + experts + "top_k = 1\nbatch_priority = true\nffn_width = 8\n", symbols, ragged},
+      {"vit_experts", "vit", patches + class_token + experts + "evaluation_capacity = 0.6\nnoise = false\n", images, {}},
+      {"adatape_experts", "adatape", tokens + "tape_ffn_width = 0\n" + reader + experts, symbols, ragged},
+      {"adatape_experts_two_ffn", "adatape", tokens + reader + experts, symbols, ragged},
+      {"universal_experts", "universal_transformer", tokens + "max_steps = 4\nhalting_bias = 0\n" + experts, symbols, ragged},
+      {"avit_experts", "avit", patches + "blocks = 4\ngate_scale = 2\ngate_center = 1\nprior_mean = 2\n" + experts + "every = 3\n", images, {}},
       {"vit_gap", "vit", patches, images, {}},
       {"vit_token", "vit", patches + class_token, images, {}},
       {"vit_pooled_last", "vit", patches + class_token + "last_block = \"pooled\"\n", images, {}},
@@ -217,6 +255,15 @@ inline const std::vector<ModelCase>& model_cases() {
       {"act_rnn_lstm_each", "act_rnn", cell + "cell = \"lstm\"\n", answering_each(vectors), ragged},
       {"act_rnn_one_vector", "act_rnn", cell, one_vector, single},
       {"act_rnn_fixed", "act_rnn", "width = 16\nmax_steps = 3\nhalting = \"fixed\"\n", answering_each(symbols), ragged},
+      {"gpt", "gpt", small, text, ragged},
+      {"gpt_untied", "gpt", small + "tied_embeddings = false\ndropout = 0.1\npositions = \"rotary\"\nhead_width = 6\n",
+       answering_each(symbols), ragged},
+      {"palm", "palm", small, text, ragged},
+      {"t5", "t5", small, two_texts, ragged},
+      {"t5_gated", "t5",
+       small + "activation = \"gated_gelu\"\ntied_embeddings = false\ndecoder_blocks = 1\nkey_value_heads = 2\ndropout = 0.1\n", two_texts,
+       ragged},
+      {"t5_learned", "t5", small + "positions = \"learned\"\nnorm = \"layer\"\nbiases = true\n", two_texts, ragged},
       {"u2t_per_example", "u2t", tokens + "max_steps = 4\nhalting_bias = 0\nhalting = \"per_example\"\n", symbols, ragged},
   };
   return cases;

@@ -1,0 +1,80 @@
+// adatape generate MODEL --prompt TEXT: what a text model writes.
+#include "adatape/models/generate.h"
+
+#include <iostream>
+
+#include "adatape/cli/command.h"
+#include "adatape/core/check.h"
+#include "adatape/core/device.h"
+#include "adatape/core/signals.h"
+#include "adatape/train/run_folder.h"
+
+namespace adatape::cli {
+namespace {
+
+struct Options {
+  std::string model, device = "auto";
+  std::vector<std::string> prompts, assignments;
+  GenerateOptions generate;
+};
+
+int run(Options options) {
+  install_stop_handlers();
+  const LoadedRun loaded = load_run(options.model, options.assignments, parse_device(options.device), /*with_task=*/false);
+  auto* model = dynamic_cast<TextModel*>(loaded.model.get());
+  ADATAPE_CHECK(model != nullptr, "generate", options.model, ": expected a text model (gpt, palm, t5), got one of name \"",
+                loaded.config.model->name, "\"");
+  const TaskConfig& task = *loaded.config.task;
+  std::vector<std::vector<int64_t>> prompts;
+  for (const std::string& prompt : options.prompts) prompts.push_back(task.read_text(prompt));
+  options.generate.start = task.start_symbol();
+  options.generate.stop = task.stop_symbol();
+  // A single answer is shown while it is written; several would mix.
+  const bool alone = prompts.size() == 1;
+  if (alone) std::cout << (model->encoder_decoder() ? "" : options.prompts.front()) << std::flush;
+  const auto answers = generate(*model, prompts, options.generate, {}, [&](const std::vector<int64_t>& newest) {
+    if (stop_requested()) throw Interrupted("stopped");
+    if (alone && newest.front() >= 0) std::cout << task.write_text({newest.front()}) << std::flush;
+  });
+  if (alone) std::cout << "\n";
+  for (size_t i = 0; !alone && i < answers.size(); ++i) {
+    std::cout << (model->encoder_decoder() ? "" : options.prompts[i]) << task.write_text(answers[i]) << "\n";
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::function<int()> declare_generate(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.description(
+      "Writes what a text model (gpt, palm, t5) says next, symbol by symbol; keys and values of what it has read are kept.\n"
+      "A decoder goes on with the prompt; an encoder-decoder answers it. Equal seeds give equal text, whatever other prompts there are.");
+  app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
+  app.add_option("--prompt", options->prompts, "text to begin with; several may be given")
+      ->required()
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  app.add_option("--tokens", options->generate.symbols, "how many symbols to write at most")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1000000}))
+      ->capture_default_str();
+  app.add_option("--temperature", options->generate.temperature, "of the softmax; 0 = the most likely symbol always")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->type_name("T")
+      ->capture_default_str();
+  app.add_option("--top-k", options->generate.top_k, "draw among the K most likely symbols; 0 = all")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("K")
+      ->capture_default_str();
+  app.add_option("--seed", options->generate.seed, "of the draws")->type_name("S")->capture_default_str();
+  app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
+  app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
+  app.footer(
+      "Examples:\n"
+      "  adatape generate runs/text/palm --prompt \"It is \" --tokens 200 --temperature 0.8\n"
+      "  adatape generate runs/text/t5_reverse --prompt 31415 --temperature 0");
+  return [options] { return run(*options); };
+}
+
+}  // namespace adatape::cli

@@ -1,0 +1,112 @@
+// Names of Hugging Face transformers: GPT2LMHeadModel (linears are [in, out]) and T5ForConditionalGeneration ([out, in]).
+#include <regex>
+
+#include "adatape/convert/weight_map.h"
+#include "adatape/core/check.h"
+
+namespace adatape {
+namespace {
+
+using Form = WeightPiece::Form;
+
+bool has_parameter(const Model& model, const std::string& name) {
+  for (const NamedParameter& parameter : model.named_parameters()) {
+    if (parameter.name == name) return true;
+  }
+  return false;
+}
+
+// False: not a name of GPT-2.
+bool add_gpt(std::vector<WeightPiece>& pieces, const std::string& name) {
+  static const std::regex block(
+      R"((?:transformer\.)?h\.(\d+)\.(ln_1|ln_2|attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.(weight|bias))"),
+      top(R"((?:transformer\.)?(wte\.weight|wpe\.weight|ln_f\.weight|ln_f\.bias))"),
+      buffer(R"((?:transformer\.)?h\.\d+\.attn\.(bias|masked_bias))");
+  static const std::map<std::string, std::string> inside = {
+      {"ln_1", "attention_norm"}, {"ln_2", "feed_forward_norm"},       {"attn.c_attn", "qkv"},
+      {"attn.c_proj", "output"},  {"mlp.c_fc", "feed_forward.expand"}, {"mlp.c_proj", "feed_forward.contract"}};
+  static const std::map<std::string, std::string> whole = {
+      {"wte.weight", "embedding"}, {"wpe.weight", "positions"}, {"ln_f.weight", "decoder.norm.weight"}, {"ln_f.bias", "decoder.norm.bias"}};
+  std::smatch match;
+  if (std::regex_match(name, match, block)) {
+    const std::string part = match[2];
+    const bool matrix = part.rfind("ln_", 0) != 0 && match[3] == "weight";
+    pieces.push_back({name, "decoder.block_" + match[1].str() + "." + inside.at(part) + "." + match[3].str(),
+                      matrix ? Form::kTransposed : Form::kReshape});
+  } else if (std::regex_match(name, match, top)) {
+    pieces.push_back({name, whole.at(match[1])});
+  } else {
+    return std::regex_match(name, buffer);  // the causal mask, which is no parameter
+  }
+  return true;
+}
+
+// False: not a name of T5.
+bool add_t5(std::vector<WeightPiece>& pieces, const std::string& name, const NamedTensors& source) {
+  static const std::regex layer(R"((encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(.*))"),
+      final_norm(R"((encoder|decoder)\.final_layer_norm\.weight)"), copy(R"((encoder|decoder)\.embed_tokens\.weight)");
+  std::smatch match;
+  if (name == "shared.weight") {
+    pieces.push_back({name, "embedding"});
+    return true;
+  }
+  if (std::regex_match(name, match, final_norm)) {
+    pieces.push_back({name, match[1].str() + ".norm.weight"});
+    return true;
+  }
+  if (std::regex_match(name, copy)) return source.count("shared.weight") > 0;
+  if (!std::regex_match(name, match, layer)) return false;
+  const bool decoder = match[1] == "decoder";
+  const std::string place = match[3], path = match[4], ours = match[1].str() + ".block_" + match[2].str() + ".";
+  const std::string first = name.substr(0, name.size() - path.size());
+  if (path == "layer_norm.weight") {
+    pieces.push_back({name, ours +
+                                (place == "0"              ? "attention_norm"
+                                 : decoder && place == "1" ? "cross_norm"
+                                                           : "feed_forward_norm") +
+                                ".weight"});
+  } else if (path == "SelfAttention.relative_attention_bias.weight") {
+    pieces.push_back({name, match[1].str() + ".relative.weight"});
+  } else if (path == "SelfAttention.o.weight") {
+    pieces.push_back({name, ours + "output.weight"});
+  } else if (path == "EncDecAttention.o.weight") {
+    pieces.push_back({name, ours + "cross_output.weight"});
+  } else if (path == "EncDecAttention.q.weight") {
+    pieces.push_back({name, ours + "cross_query.weight"});
+  } else if (path == "SelfAttention.q.weight" || path == "SelfAttention.k.weight" || path == "SelfAttention.v.weight") {
+    const int64_t rows = source.at(name).size(0);
+    const int64_t part = path[14] == 'q' ? 0 : path[14] == 'k' ? 1 : 2;
+    pieces.push_back({name, ours + "qkv.weight", Form::kReshape, part * rows, rows});
+  } else if (path == "EncDecAttention.k.weight" || path == "EncDecAttention.v.weight") {
+    const int64_t rows = source.at(name).size(0);
+    pieces.push_back({name, ours + "cross_key_value.weight", Form::kReshape, path[16] == 'k' ? 0 : rows, rows});
+  } else if (path == "DenseReluDense.wi.weight") {
+    pieces.push_back({name, ours + "feed_forward.expand.weight"});
+  } else if (path == "DenseReluDense.wi_0.weight" || path == "DenseReluDense.wi_1.weight") {  // the gate, what it gates
+    const int64_t rows = source.at(name).size(0);
+    pieces.push_back({name, ours + "feed_forward.expand.weight", Form::kReshape, path[18] == '0' ? 0 : rows, rows});
+  } else if (path == "DenseReluDense.wo.weight") {
+    pieces.push_back({name, ours + "feed_forward.contract.weight"});
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<WeightPiece> transformers_pieces(const NamedTensors& source, const Model& model) {
+  std::vector<WeightPiece> pieces;
+  const bool t5 = has_parameter(model, "encoder.norm.weight");
+  for (const auto& [name, tensor] : source) {
+    if (name == "lm_head.weight") {
+      if (has_parameter(model, "classifier.weight")) pieces.push_back({name, "classifier.weight"});
+      continue;  // tied: the embedding once more
+    }
+    ADATAPE_CHECK(t5 ? add_t5(pieces, name, source) : add_gpt(pieces, name), "import", "tensor ", name, " is not a name of transformers' ",
+                  t5 ? "T5ForConditionalGeneration" : "GPT2LMHeadModel");
+  }
+  return pieces;
+}
+
+}  // namespace adatape

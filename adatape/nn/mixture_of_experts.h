@@ -1,0 +1,51 @@
+// A feed-forward layer of several networks of which each token is served by a few. Source: V-MoE, arXiv 2106.05974.
+#pragma once
+
+#include "adatape/core/config.h"
+#include "adatape/nn/feed_forward.h"
+#include "adatape/nn/forward_context.h"
+#include "adatape/nn/moe_router.h"
+
+namespace adatape {
+
+// `[model.moe]` of every encoder.
+struct MoeConfig {
+  int64_t experts = 0;  // 0: dense feed-forward networks
+  int64_t top_k = 2;
+  int64_t every = 2;                 // blocks every - 1, 2 every - 1 ... have experts
+  std::optional<int64_t> ffn_width;  // "ffn_width"
+  double capacity = 1.05;            // while training
+  double evaluation_capacity = 0;    // 0: nothing is dropped
+  int64_t capacity_multiple = 1;
+  bool batch_priority = false;
+  bool noise = true;
+  std::string group = "example";  // example | batch
+  double importance_weight = 0.005;
+  double load_weight = 0.005;
+
+  void fields(FieldVisitor& visit);
+  bool examples_are_independent() const { return experts == 0 || group == "example"; }
+};
+
+struct MixtureOfExperts : Module {
+  // Networks of one hidden layer [dim, width, dim].
+  MixtureOfExperts(const MoeConfig& config, int64_t dim, int64_t width, Gelu gelu);
+  void initialize(at::Generator& generator);
+
+  // x [T, D] by layout -> [T, D]: the sum over a token's kept choices of gate x expert(token), 0 where none was kept (the block adds the
+  // residual). Tokens are copied together by expert, each expert is one matrix product a layer; nothing is padded or masked. index: which
+  // block (or step), for the noise; part: the name of its work. Adds its losses to context.auxiliary_losses.
+  torch::Tensor forward(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context, int64_t index,
+                        const std::string& part) const;
+  // What the experts make of it, once the routing is known.
+  torch::Tensor forward_routed(const torch::Tensor& x, const MoeRouting& routing) const;
+  int64_t expert_flops_per_row() const { return 4 * expand_weight.size(1) * expand_weight.size(2); }
+
+  MoeConfig config;
+  Gelu gelu;
+  std::shared_ptr<Linear> router;                // [experts, D], no bias
+  torch::Tensor expand_weight, expand_bias;      // [experts, m, D], [experts, m]
+  torch::Tensor contract_weight, contract_bias;  // [experts, D, m], [experts, D]
+};
+
+}  // namespace adatape

@@ -1,0 +1,165 @@
+#include "adatape/nn/mixture_of_experts.h"
+
+#include <cmath>
+
+#include "nn_cases.h"
+
+namespace adatape {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::largest_difference;
+using testing::layout_of;
+using testing::random_tensor;
+
+// Logits whose gates are these.
+torch::Tensor logits_of(const std::vector<double>& gates, int64_t experts) {
+  return torch::tensor(gates, torch::kFloat64).log().view({-1, experts});
+}
+
+TEST(MoeRouterTest, FirstChoicesAreServedBeforeSecondOnes) {
+  // Three tokens, all with expert 0 first; capacity ceil(3 x 2 x 0.5 / 3) = 1.
+  const torch::Tensor logits = logits_of({0.5, 0.3, 0.2, 0.6, 0.1, 0.3, 0.7, 0.2, 0.1}, 3);
+  MoeRouteOptions options;
+  options.capacity = 0.5;
+  MoeRouting routing = route_tokens(logits, {0, 3}, {}, options);
+  EXPECT_THAT(routing.experts, ElementsAre(0, 1, 0, 2, 0, 1));
+  EXPECT_THAT(routing.positions, ElementsAre(0, 0, 1, 0, 2, 1));
+  EXPECT_THAT(routing.kept, ElementsAre(1, 1, 0, 1, 0, 0));
+  EXPECT_NEAR(routing.chosen_gates[1][1].item<double>(), 0.3, 1e-9);
+  options.batch_priority = true;  // the last token's gate is the largest
+  routing = route_tokens(logits, {0, 3}, {}, options);
+  EXPECT_THAT(routing.kept, ElementsAre(0, 0, 0, 1, 1, 1));
+  // Groups of their own: two tokens' expert 0 is free again for the third.
+  options.batch_priority = false;
+  routing = route_tokens(logits, {0, 2, 3}, {}, options);
+  EXPECT_THAT(routing.kept, ElementsAre(1, 1, 0, 1, 1, 1));
+  options.capacity = 0;
+  EXPECT_THAT(route_tokens(logits, {0, 3}, {}, options).kept, ::testing::Each(1));
+}
+
+TEST(MoeRouterTest, SecondChoicesWaitForAllFirstOnes) {
+  // Token 0 chooses expert 1 second, token 1 chooses it first: with room for one, token 1 has it.
+  const torch::Tensor logits = logits_of({0.6, 0.4, 0.3, 0.7}, 2);
+  MoeRouteOptions options;
+  options.capacity = 0.5;
+  EXPECT_THAT(route_tokens(logits, {0, 2}, {}, options).kept, ElementsAre(1, 0, 1, 0));
+}
+
+TEST(MoeRouterTest, CapacityIsRounded) {
+  MoeRouteOptions options;
+  options.capacity = 1.05;
+  EXPECT_EQ(expert_capacity(24, 8, options), 7);
+  options.capacity_multiple = 4;
+  EXPECT_EQ(expert_capacity(24, 8, options), 8);
+  options.capacity = 0;
+  EXPECT_EQ(expert_capacity(24, 8, options), -1);
+  options.selected = 3;
+  EXPECT_THAT(error_of([&] { route_tokens(torch::zeros({1, 2}), {0, 1}, {}, options); }), HasSubstr("expected 1 .. 2 chosen experts"));
+}
+
+TEST(MoeRouterTest, EqualGatesGoToTheLowerExpert) {
+  EXPECT_THAT(route_tokens(torch::zeros({1, 4}), {0, 1}, {}, {}).experts, ElementsAre(0, 1));
+}
+
+TEST(MoeRouterTest, LossesByHand) {
+  // Importance: sums 1.1 and 0.9 of two experts: ((0.1)^2) / 1^2. A group without tokens has none.
+  const MoeRouting routing = route_tokens(logits_of({0.5, 0.5, 0.6, 0.4}, 2), {0, 2, 2}, {}, {});
+  EXPECT_NEAR(routing.importance_loss[0].item<double>(), 0.01, 1e-9);
+  EXPECT_EQ(routing.importance_loss[1].item<double>(), 0);
+  EXPECT_EQ(routing.load_loss.abs().sum().item<double>(), 0);
+  // Load, one choice of two experts, no noise drawn: the winner's threshold is its own logit (chance 1/2), the other needs 0.3 more.
+  MoeRouteOptions options;
+  options.selected = 1;
+  const torch::Tensor logits = torch::tensor({0.3, 0.0}, torch::kFloat64).view({1, 2});
+  const double chance = 0.5 * std::erfc(0.3 / 0.5 / std::sqrt(2.0)), mean = (0.5 + chance) / 2, half = (0.5 - chance) / 2;
+  EXPECT_NEAR(route_tokens(logits, {0, 1}, torch::zeros({1, 2}, torch::kFloat64), options).load_loss[0].item<double>(),
+              half * half / mean / mean, 1e-9);
+}
+
+TEST(MixtureOfExpertsTest, EqualsEachTokenByItself) {
+  torch::NoGradGuard no_grad;
+  for (const double capacity : {0.0, 0.6}) {
+    MoeConfig config;
+    config.experts = 3;
+    MixtureOfExperts layer(config, 4, 5, Gelu::kExact);
+    testing::perturb(layer, 1, 0.7);
+    const torch::Tensor x = random_tensor({7, 4}, 2);
+    MoeRouteOptions options;
+    options.capacity = capacity;
+    const MoeRouting routing = route_tokens(layer.router->forward(x), {0, 7}, {}, options);
+    torch::Tensor expected = torch::zeros_like(x);
+    int64_t dropped = 0;
+    for (int64_t token = 0; token < 7; ++token) {
+      for (int64_t c = 0; c < 2; ++c) {
+        const auto choice = static_cast<size_t>(2 * token + c);
+        dropped += !routing.kept[choice];
+        if (!routing.kept[choice]) continue;
+        const int64_t e = routing.experts[choice];
+        const torch::Tensor wide = at::gelu(layer.expand_weight[e].mv(x[token]) + layer.expand_bias[e]);
+        expected[token] += routing.chosen_gates[token][c] * (layer.contract_weight[e].mv(wide) + layer.contract_bias[e]);
+      }
+    }
+    EXPECT_EQ(dropped > 0, capacity > 0);
+    EXPECT_LE(largest_difference(layer.forward_routed(x, routing), expected), 2e-6);
+  }
+}
+
+TEST(MixtureOfExpertsTest, Gradients) {
+  MoeConfig config;
+  config.experts = 3;
+  MixtureOfExperts layer(config, 4, 2, Gelu::kExact);
+  testing::perturb(layer, 1, 0.7);
+  layer.to(torch::kFloat64);
+  MoeRouteOptions options;
+  options.capacity = 0.6;
+  const torch::Tensor noise = random_tensor({5, 3}, 3, torch::kFloat64);
+  testing::expect_gradients(
+      [&](const std::vector<torch::Tensor>& x) {
+        const MoeRouting routing = route_tokens(layer.router->forward(x[0]), {0, 2, 5}, noise, options);
+        return torch::cat({layer.forward_routed(x[0], routing).view({-1}), routing.importance_loss, routing.load_loss});
+      },
+      {random_tensor({5, 4}, 2)});
+}
+
+TEST(MixtureOfExpertsTest, NothingAndNobodyServed) {
+  MoeConfig config;
+  config.experts = 3;
+  MixtureOfExperts layer(config, 4, 5, Gelu::kExact);
+  EXPECT_EQ(layer.forward(torch::zeros({0, 4}), *layout_of({0, 0}), {}, 0, "").sizes(), (at::IntArrayRef{0, 4}));
+  MoeRouting none = route_tokens(torch::zeros({2, 3}), {0, 2}, {}, {});
+  std::fill(none.kept.begin(), none.kept.end(), 0);
+  EXPECT_TRUE(layer.forward_routed(torch::ones({2, 4}), none).equal(torch::zeros({2, 4})));
+}
+
+TEST(MixtureOfExpertsTest, LossesWorkAndLoadsAreReported) {
+  MoeConfig config;
+  config.experts = 3;
+  config.evaluation_capacity = 0.6;
+  MixtureOfExperts layer(config, 4, 5, Gelu::kTanh);
+  testing::perturb(layer, 1, 0.7);
+  std::vector<WorkItem> work;
+  std::vector<AuxiliaryLoss> losses;
+  std::vector<ExpertLoad> loads;
+  ForwardContext context;
+  context.work = &work;
+  context.auxiliary_losses = &losses;
+  context.expert_loads = &loads;
+  layer.forward(random_tensor({7, 4}, 2), *layout_of({3, 4}), context, 0, "block 1");
+  ASSERT_EQ(losses.size(), 2u);
+  EXPECT_EQ(losses[0].values.sizes(), (at::IntArrayRef{2}));
+  EXPECT_EQ(losses[0].weight, 0.005);
+  ASSERT_EQ(work.size(), 2u);
+  EXPECT_THAT(work[0].rows, ElementsAre(3, 4));
+  ASSERT_EQ(loads.size(), 1u);
+  EXPECT_EQ(loads[0].choices, 14);
+  int64_t served = 0;
+  for (const int64_t count : loads[0].served) served += count;
+  EXPECT_EQ(served, work[1].rows[0] + work[1].rows[1]);
+  EXPECT_LT(served, 14);
+}
+
+}  // namespace
+}  // namespace adatape
