@@ -48,6 +48,10 @@ void TrainingConfig::fields(FieldVisitor& visit) {
   visit.real("beta2", beta2, {.minimum = 0, .maximum = 1}, "decay of AdamW's mean of squared gradients; below 1");
   visit.real("clip_norm", clip_norm, {.minimum = 0, .maximum = 1e38},
              "largest norm of all gradients together; longer ones are scaled down; 0 = off");
+  visit.real("average_decay", average_decay, {.minimum = 0, .maximum = 1},
+             "decay of a moving average of the weights, which is then what is evaluated and kept as the best weights; below 1; 0 = off");
+  visit.integer("data_threads", data_threads, {.minimum = 0, .maximum = 1024},
+                "threads that make batches ahead of use; 0 = none of their own; the batches do not depend on it");
   visit.integer("evaluate_every", evaluate_every, {.minimum = 1}, "steps of a draw between evaluations on the validation split");
   visit.integer("validation_examples", validation_examples, {.minimum = 1},
                 "examples of the validation split at each evaluation, capped by what the task has");
@@ -93,6 +97,7 @@ RunConfig RunConfig::from_document(const ConfigDocument& given) {
                 training.batch_size, "), got ", training.accumulate);
   ADATAPE_CHECK(training.beta1 < 1, "training.beta1", "expected a number below 1, got ", training.beta1);
   ADATAPE_CHECK(training.beta2 < 1, "training.beta2", "expected a number below 1, got ", training.beta2);
+  ADATAPE_CHECK(training.average_decay < 1, "training.average_decay", "expected a number below 1, got ", training.average_decay);
   config.task->resolve();
   config.task->validate();
   const InputSpec input = config.task->input_spec();

@@ -20,7 +20,9 @@ struct TrainingConfig {
   std::string schedule = "cosine";  // cosine | constant
   double weight_decay = 0.0;
   double beta1 = 0.9, beta2 = 0.999;
-  double clip_norm = 1.0;       // 0 = off
+  double clip_norm = 1.0;      // 0 = off
+  double average_decay = 0.0;  // of the weights' moving average; 0 = off
+  int64_t data_threads = 1;
   int64_t evaluate_every = 25;  // steps; validation split
   int64_t validation_examples = 10000;
   double stop_at = 0.0;         // stop when validation accuracy reaches it; 0 = never

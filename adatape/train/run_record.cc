@@ -188,8 +188,9 @@ std::string summarize_result(const ordered_json& result) {
   }
   line("validation accuracy", concat(percent(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
   line("steps", draws == 1 ? result.at("steps").dump() : concat(result.at("steps").dump(), " in ", draws, " draws of the weights"));
-  line("training time",
-       concat(format_duration(number("training_seconds")), ", ", format_duration(number("wall_seconds")), " with evaluations and saving"));
+  const double waited = number("waited_for_data_seconds") / std::max(number("training_seconds"), 1e-9);
+  line("training time", concat(format_duration(number("training_seconds")), " (", formatted("%.1f %%", 100 * waited),
+                               " waiting for data), ", format_duration(number("wall_seconds")), " with evaluations and saving"));
   std::string tokens = concat(formatted("%.1f", number("tokens")), " an example");
   if (number("tape_length_mean") > 0) {
     tokens +=

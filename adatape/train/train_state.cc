@@ -9,6 +9,7 @@
 #include "adatape/core/files.h"
 #include "adatape/train/load_tensors.h"
 #include "adatape/train/run_folder.h"
+#include "adatape/train/weight_average.h"
 
 namespace adatape {
 
@@ -82,6 +83,11 @@ TrainState read_checkpoint(const fs::path& path, Model& model, AdamW& optimizer)
     state.best_weights = read_safetensors(best_path).tensors;
     load_parameters(model, state.best_weights, best_path);
   }
+  const std::string average_path = (path / "average.safetensors").string();
+  if (fs::exists(average_path)) {
+    load_parameters(model, read_safetensors(average_path).tensors, average_path);
+    state.averaged_weights = begin_average(model);
+  }
   load_parameters(model, read_safetensors(model_path).tensors, model_path);
   optimizer.load_state(read_safetensors(optimizer_path).tensors, optimizer_path);
   return state;
@@ -123,6 +129,7 @@ void write_checkpoint(const std::string& output, const TrainState& state, const 
   write_directory_atomically(staged.string(), [&](const std::string& folder) {
     write_safetensors(folder + "/model.safetensors", parameters_of(model));
     if (!state.best_weights.empty()) write_safetensors(folder + "/best.safetensors", state.best_weights);
+    if (!state.averaged_weights.empty()) write_safetensors(folder + "/average.safetensors", state.averaged_weights);
     write_safetensors(folder + "/optimizer.safetensors", optimizer.state());
     write_file_atomically(folder + "/state.json", to_json(state).dump(2) + "\n");
   });

@@ -35,6 +35,9 @@ struct TrainState {
   double best_accuracy = -1;
   double best_loss = std::numeric_limits<double>::max();
 
+  // The moving average of the weights, on the model's device; empty without training.average_decay.
+  NamedTensors averaged_weights;
+
   double training_seconds = 0;  // steps, waiting for data, drawing weights; not evaluation, not checkpoints
   double wall_seconds = 0;
   double waited_for_data_seconds = 0;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
@@ -18,15 +19,15 @@
 #include "adatape/train/run_record.h"
 #include "adatape/train/schedule.h"
 #include "adatape/train/version.h"
+#include "adatape/train/weight_average.h"
 
 namespace adatape {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kLogEvery = 10;  // steps of a draw
-constexpr int64_t kDataWorkers = 1;
-constexpr int64_t kBatchesAhead = 3;
+constexpr int64_t kLogEvery = 10;     // steps of a draw
+constexpr int64_t kBatchesAhead = 3;  // and one for each thread that makes them
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -85,7 +86,7 @@ nlohmann::ordered_json Trainer::run() {
       [this](uint64_t step) {
         return task_.training_batch(static_cast<uint64_t>(config_.training.seed), step, config_.training.batch_size);
       },
-      static_cast<uint64_t>(state_.step), kDataWorkers, kBatchesAhead);
+      static_cast<uint64_t>(state_.step), training.data_threads, kBatchesAhead - 1 + std::max<int64_t>(1, training.data_threads));
   begin_progress();
   while (true) {
     if (evaluation_due()) {
@@ -124,6 +125,7 @@ void Trainer::open_folder() {
   if (saved_step_ < 0) {
     const auto start = Clock::now();
     model_.initialize(static_cast<uint64_t>(config_.training.seed), 0);
+    if (config_.training.average_decay > 0) state_.averaged_weights = begin_average(model_);
     add_training_time(start);
     write_file_atomically(options_.output + "/config.toml", config_.to_toml());
   }
@@ -178,6 +180,7 @@ void Trainer::train_step() {
   if (!std::isfinite(loss) || !std::isfinite(gradient_norm))
     fail_non_finite(state_.step + 1, concat("loss ", loss, ", gradient norm ", gradient_norm));
   if (norm.is_cpu()) optimizer_.step(learning_rate, norm);
+  if (!state_.averaged_weights.empty()) update_average(state_.averaged_weights, model_, training.average_decay, state_.draw_step);
 
   unsaved_ = true;
   ++state_.step;
@@ -201,8 +204,10 @@ void Trainer::fail_non_finite(int64_t step, const std::string& what) {
 }
 
 void Trainer::write_losses(double learning_rate, double gradient_norm) {
-  std::map<std::string, double> numbers = {
-      {"learning_rate", learning_rate}, {"gradient_norm", gradient_norm}, {"training_seconds", state_.training_seconds}};
+  std::map<std::string, double> numbers = {{"learning_rate", learning_rate},
+                                           {"gradient_norm", gradient_norm},
+                                           {"training_seconds", state_.training_seconds},
+                                           {"waited_for_data_seconds", state_.waited_for_data_seconds}};
   for (const auto& [name, sum] : state_.loss_sums) numbers[name] = sum / static_cast<double>(state_.loss_count);
   metrics_->write("train", state_.step, state_.draw(), numbers);
   loss_text_ = formatted("loss %.4g", numbers.at("loss"));
@@ -218,6 +223,7 @@ bool Trainer::evaluation_due() const {
 
 void Trainer::validate() {
   const TrainingConfig& training = config_.training;
+  std::optional<AveragedModel> averaged(std::in_place, model_, state_.averaged_weights);
   const EvaluationResult result = evaluate(model_, task_, Split::kValidation, training.validation_examples, config_.evaluation.batch_size,
                                            options_.device, /*quick=*/true, leave_when_stopped);
   if (!std::isfinite(result.loss)) fail_non_finite(state_.step, concat("validation loss ", result.loss));
@@ -241,6 +247,7 @@ void Trainer::validate() {
     for (const auto& [name, tensor] : parameters_of(model_))
       state_.best_weights[name] = tensor.to(at::kCPU, tensor.scalar_type(), false, /*copy=*/true);
   }
+  averaged.reset();
   if (training.stop_at > 0 && result.accuracy >= training.stop_at) state_.reached_goal = true;
 
   const bool decides = training.restart_below > 0 && !state_.restart_decided && state_.draw_step >= training.restart_after;
@@ -259,6 +266,7 @@ void Trainer::restart() {
   state_.draw_step = 0;
   state_.restart_decided = false;
   model_.initialize(static_cast<uint64_t>(config_.training.seed), static_cast<uint64_t>(state_.draw()));
+  if (!state_.averaged_weights.empty()) state_.averaged_weights = begin_average(model_);
   optimizer_.reset();
   add_training_time(start);
   begin_progress();
@@ -285,6 +293,8 @@ void Trainer::export_model() {
   if (step == exported_step_) return;
   std::map<std::string, std::string> metadata = {{"version", kVersion}, {"step", std::to_string(step)}};
   if (evaluated) metadata["validation_accuracy"] = formatted("%.17g", state_.best_accuracy);
+  std::optional<AveragedModel> averaged;
+  if (!evaluated) averaged.emplace(model_, state_.averaged_weights);
   write_safetensors(options_.output + "/model.safetensors", evaluated ? state_.best_weights : parameters_of(model_), metadata);
   exported_step_ = step;
 }

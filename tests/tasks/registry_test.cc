@@ -30,7 +30,7 @@ TEST(TaskRegistry, EntriesMakeTheirConfigurations) {
     EXPECT_TRUE(keys.contains("name"));
   }
   EXPECT_EQ(names, (std::set<std::string>{"parity", "image_classification", "logic", "addition", "sort", "nested_arithmetic",
-                                          "cluttered_scenes"}));
+                                          "cluttered_scenes", "algorithmic", "language_modelling"}));
 }
 
 TEST(TaskRegistry, ConfigurationsRoundTrip) {
@@ -48,9 +48,8 @@ TEST(TaskRegistry, NamesTheNearestTask) {
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(),
-                 "task: expected one of parity, image_classification, logic, addition, sort, nested_arithmetic, cluttered_scenes, got "
-                 "\"partiy\"; did you "
-                 "mean \"parity\"?");
+                 "task: expected one of parity, image_classification, logic, addition, sort, nested_arithmetic, cluttered_scenes, "
+                 "algorithmic, language_modelling, got \"partiy\"; did you mean \"parity\"?");
   }
 }
 

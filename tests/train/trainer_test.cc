@@ -42,7 +42,10 @@ std::vector<json> lines_of(const std::string& path) {
 // The lines without times.
 std::vector<json> timeless_metrics(const std::string& output) {
   std::vector<json> lines = lines_of(output + "/metrics.jsonl");
-  for (json& line : lines) line.erase("training_seconds");
+  for (json& line : lines) {
+    line.erase("training_seconds");
+    line.erase("waited_for_data_seconds");
+  }
   return lines;
 }
 
@@ -118,7 +121,8 @@ TEST_F(TrainerTest, EqualSeedsGiveEqualBits) {
 
 TEST_F(TrainerTest, AnInterruptedRunEndsInTheSameBits) {
   for (const int64_t accumulate : {1, 3}) {
-    const std::vector<std::string> assignments = {concat("training.accumulate=", accumulate), "training.checkpoint_every=0"};
+    std::vector<std::string> assignments = {concat("training.accumulate=", accumulate), "training.checkpoint_every=0"};
+    if (accumulate > 1) assignments.insert(assignments.end(), {"training.average_decay=0.9", "training.data_threads=2"});
     const std::string whole = folder_ / concat("whole_", accumulate);
     train(whole, assignments);
     for (const int64_t at : {0, 6, 7, 12, 29}) {  // steps before an evaluation among them
@@ -147,6 +151,36 @@ TEST_F(TrainerTest, AnInterruptedRunEndsInTheSameBits) {
       EXPECT_EQ(json::parse(read_file(output + "/run.json"))["resumed"][0]["step"], at + 1);
     }
   }
+}
+
+TEST_F(TrainerTest, TheAverageOfTheWeightsIsWhatIsEvaluatedAndKept) {
+  const nlohmann::ordered_json result = train(folder_ / "run", {"training.average_decay=0.9", "training.evaluate_every=30"});
+  EXPECT_EQ(result["best_step"], 30);
+  const std::string last = folder_ / "run/checkpoints/step_30";
+  const NamedTensors average = read_safetensors(last + "/average.safetensors").tensors,
+                     best = read_safetensors(last + "/best.safetensors").tensors,
+                     kept = read_safetensors(folder_ / "run/model.safetensors").tensors,
+                     weights = read_safetensors(last + "/model.safetensors").tensors;
+  for (const auto& [name, tensor] : average) {
+    EXPECT_TRUE(tensor.equal(best.at(name))) << name;
+    EXPECT_TRUE(tensor.equal(kept.at(name))) << name;
+    EXPECT_FALSE(tensor.equal(weights.at(name))) << name;
+  }
+  // The average takes no part in training.
+  train(folder_ / "plain", {"training.evaluate_every=30"});
+  EXPECT_EQ(read_file(last + "/model.safetensors"), read_file(folder_ / "plain/checkpoints/step_30/model.safetensors"));
+  EXPECT_THAT(error_of([] { tiny_config({"training.average_decay=1"}); }),
+              HasSubstr("training.average_decay: expected a number below 1, got 1"));
+}
+
+TEST_F(TrainerTest, AnAverageBeginsAnewWithEachDraw) {
+  RunConfig config = tiny_config({"training.average_decay=0.9", "training.steps=1", "training.evaluate_every=1", "training.restart_below=1",
+                                  "training.restart_after=1", "training.maximum_draws=2"});
+  TinyModel model;
+  model.useless_draws = 1;  // a bias of 10,000
+  EXPECT_EQ(train(folder_ / "run", config, model)["draws"], 2);
+  const at::Tensor bias = read_safetensors(folder_ / "run/checkpoints/step_2/average.safetensors").tensors.at("bias");
+  EXPECT_LT(bias.abs().max().item<double>(), 100);  // a tenth of the first draw's would be left
 }
 
 TEST_F(TrainerTest, AnEvaluationThatWasInterruptedIsTakenAgain) {

@@ -1,0 +1,154 @@
+#include "adatape/core/check.h"
+#include "program.h"
+#include "tests/data/picture_folders.h"
+
+namespace adatape {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::Outcome;
+
+class PredictCommandTest : public testing::ProgramTest {
+ protected:
+  // A reader of 8 x 8 patches on pictures of two plain colours, trained until it can tell them.
+  void train_run() {
+    write_two_classes(path("data"), "train", 12);
+    write("pictures.toml", R"([task]
+name = "image_classification"
+format = "folder"
+path = "data"
+height = 32
+width = 32
+[model]
+name = "adatape"
+patch = 16
+width = 16
+heads = 2
+ffn_width = 16
+[[model.banks]]
+patch = 8
+[[model.readers]]
+max_tape_tokens = 3
+threshold = 1.5
+[training]
+steps = 30
+batch_size = 8
+learning_rate = 0.01
+warmup_steps = 2
+evaluate_every = 10
+)");
+    const Outcome trained = run("train pictures.toml -o run");
+    ASSERT_EQ(trained.status, 0) << trained.errors;
+    EXPECT_THAT(trained.errors, HasSubstr("adatape: data has no validation pictures (validation or val): 2 of its 24 training pictures"));
+    write("red.jpg", jpeg_bytes(plain_picture(190, 40, 30, 0, 90, 60)));
+    write("blue.png", png_bytes(plain_picture(30, 40, 190, 0, 33, 70)));
+  }
+};
+
+TEST_F(PredictCommandTest, NamesClassesAndShowsWhatWasRead) {
+  train_run();
+  std::filesystem::remove_all(path("data"));  // the model folder says all
+  const Outcome text = run("predict run red.jpg blue.png --top 1");
+  EXPECT_EQ(text.status, 0) << text.errors;
+  EXPECT_THAT(text.output, AllOf(HasSubstr("red.jpg (60 x 90)\n"), HasSubstr("%  red\n"), HasSubstr("%  blue\n"),
+                                 HasSubstr("of them on tape"), HasSubstr("FLOPs, "), HasSubstr(" ms")));
+  EXPECT_LT(text.output.find("%  red"), text.output.find("%  blue"));
+
+  const Outcome outcome = run("predict run red.jpg blue.png --json --show shown");
+  const json rows = json::parse(outcome.output);
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0]["file"], "red.jpg");
+  EXPECT_EQ(rows[0]["top"][0]["class"], "red");
+  EXPECT_EQ(rows[0]["top"][0]["index"], 1);
+  EXPECT_EQ(rows[1]["top"][0]["class"], "blue");
+  EXPECT_NEAR(rows[1]["top"][0]["probability"].get<double>() + rows[1]["top"][1]["probability"].get<double>(), 1, 1e-6);
+  EXPECT_EQ(rows[0]["tokens"], 4 + rows[0]["tape_length"].get<int>());
+  EXPECT_GE(rows[0]["tape_length"], 2);
+  EXPECT_LE(rows[0]["tape_length"], 3);
+  EXPECT_GT(rows[0]["flops"], 0);
+  EXPECT_GT(rows[0]["seconds"], 0);
+  EXPECT_EQ(rows[0]["shown"], "shown/red.png");
+  const std::string shown = testing::content_of(path("shown/red.png"));
+  const Picture picture = decode_picture(encoded(shown));
+  EXPECT_EQ(picture.height, 448);
+  EXPECT_EQ(picture.width, 2 * 448 + 8);
+  EXPECT_NEAR(picture.row(200)[3 * 200], 190, 3);  // as the model saw it
+  EXPECT_TRUE(exists("shown/blue.png"));
+
+  // evaluate sees pictures in the same way: the folder's own pictures are its task.
+  write_two_classes(path("data"), "train", 12);
+  const Outcome evaluated = run("evaluate run --json");
+  EXPECT_EQ(evaluated.status, 0) << evaluated.errors;
+  EXPECT_EQ(json::parse(evaluated.output)["accuracy"], 1.0);
+}
+
+TEST_F(PredictCommandTest, GoesOnBehindABrokenPicture) {
+  train_run();
+  const std::string whole = testing::content_of(path("red.jpg"));
+  write("half.jpg", whole.substr(0, whole.size() / 2));
+  write("notes.jpg", "hello");
+  const Outcome outcome = run("predict run nowhere.jpg half.jpg red.jpg notes.jpg data --json --top 1");
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.errors,
+              AllOf(HasSubstr("cannot read nowhere.jpg: No such file"), HasSubstr("half.jpg: expected an intact JPEG picture"),
+                    HasSubstr("notes.jpg: expected a JPEG or PNG picture, got other data"), HasSubstr("data")));
+  EXPECT_EQ(std::count(outcome.errors.begin(), outcome.errors.end(), '\n'), 4);
+  const json rows = json::parse(outcome.output);
+  ASSERT_EQ(rows.size(), 5u);
+  EXPECT_THAT(rows[0]["error"].get<std::string>(), HasSubstr("nowhere.jpg"));
+  EXPECT_EQ(rows[2]["top"][0]["class"], "red");
+  EXPECT_EQ(rows[2]["top"].size(), 1u);
+  EXPECT_EQ(run("predict run red.jpg half.jpg").status, 1);
+}
+
+TEST_F(PredictCommandTest, ReadsPicturesForModelsOfGreyIdxImages) {
+  std::string pixels, labels;
+  for (int i = 0; i < 12; ++i) {
+    pixels += std::string(14 * 14, static_cast<char>(i % 2 == 0 ? 20 : 220));
+    labels += static_cast<char>(i % 2);
+  }
+  write("train-images-idx3-ubyte", idx_bytes({12, 14, 14}, pixels));
+  write("train-labels-idx1-ubyte", idx_bytes({12}, labels));
+  write("t10k-images-idx3-ubyte", idx_bytes({12, 14, 14}, pixels));
+  write("t10k-labels-idx1-ubyte", idx_bytes({12}, labels));
+  write("grey.toml", R"([task]
+name = "image_classification"
+path = "."
+height = 14
+width = 14
+classes = 2
+class_names = "dark,light"
+validation_examples = 4
+[model]
+name = "vit"
+patch = 7
+width = 8
+heads = 2
+ffn_width = 8
+[training]
+steps = 20
+batch_size = 8
+learning_rate = 0.01
+warmup_steps = 2
+)");
+  const Outcome trained = run("train grey.toml -q -o run");
+  ASSERT_EQ(trained.status, 0) << trained.errors;
+  write("bright.jpg", jpeg_bytes(plain_picture(230, 240, 200, 0, 50, 80)));
+  const json rows = json::parse(run("predict run bright.jpg --json").output);
+  EXPECT_EQ(rows[0]["top"][0]["class"], "light");
+  EXPECT_EQ(rows[0]["top"].size(), 2u);
+  EXPECT_EQ(rows[0]["tape_length"], 0);
+  EXPECT_THAT(error_of("predict run bright.jpg --show shown"), HasSubstr("--show expects a model that reads a tape"));
+}
+
+TEST_F(PredictCommandTest, SaysWhatIsWrong) {
+  EXPECT_THAT(error_of("predict nowhere red.jpg"), HasSubstr("found nothing there"));
+  ASSERT_EQ(run("train tiny.toml -q -o run --set training.steps=5").status, 0);
+  EXPECT_THAT(error_of("predict run red.jpg"), HasSubstr("expected a model of pictures, got one of task parity"));
+  EXPECT_THAT(error_of("predict run"), HasSubstr("PICTURE"));
+}
+
+}  // namespace
+}  // namespace adatape
