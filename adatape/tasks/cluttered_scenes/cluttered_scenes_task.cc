@@ -74,6 +74,7 @@ ImageClassificationConfig ClutteredScenesConfig::images() const {
   config.width = width;
   config.classes = classes;
   config.names = names;
+  config.resolve();
   return config;
 }
 
