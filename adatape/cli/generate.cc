@@ -31,10 +31,13 @@ int run(Options options) {
   options.generate.stop = task.stop_symbol();
   // A single answer is shown while it is written; several would mix.
   const bool alone = prompts.size() == 1;
-  if (alone) std::cout << (model->encoder_decoder() ? "" : options.prompts.front()) << std::flush;
+  bool begun = model->encoder_decoder();
   const auto answers = generate(*model, prompts, options.generate, {}, [&](const std::vector<int64_t>& newest) {
     if (stop_requested()) throw Interrupted("stopped");
-    if (alone && newest.front() >= 0) std::cout << task.write_text({newest.front()}) << std::flush;
+    if (!alone) return;
+    if (!begun) std::cout << options.prompts.front();
+    begun = true;
+    if (newest.front() >= 0) std::cout << task.write_text({newest.front()}) << std::flush;
   });
   if (alone) std::cout << "\n";
   for (size_t i = 0; !alone && i < answers.size(); ++i) {

@@ -50,7 +50,7 @@ NamedTensors run_moe_case(const nlohmann::json& config, const NamedTensors& weig
     const MoeRouting routing = route_tokens(layer.router->forward(x), offsets, noise, options);
     const at::Tensor output = layer.forward_routed(x, routing).view({groups, length, dim});
 
-    const at::IntArrayRef choices = {groups, length, options.selected};
+    const std::vector<int64_t> choices = {groups, length, options.selected};
     const at::Tensor experts = at::tensor(routing.experts, at::kLong).view(choices);
     const at::Tensor kept = at::tensor(routing.kept, at::kByte).view(choices);
     result[prefix + "experts"] = experts.to(at::kInt);

@@ -66,7 +66,7 @@ TEST_F(LanguageModellingTest, SplitsDoNotMeet) {
 
 TEST_F(LanguageModellingTest, AnswersAreTheNextBytes) {
   std::string text;
-  for (int i = 0; i < 60000; ++i) text += static_cast<char>(i * i % 251);
+  for (int64_t i = 0; i < 60000; ++i) text += static_cast<char>(i * i % 251);
   write("a", text);
   fs::remove_all(folder_ / "b");
   fs::remove(folder_ / "a.dat");
