@@ -57,7 +57,7 @@ class ReportTest : public ::testing::Test {
 
 TEST_F(ReportTest, ShowsWhatExpertsServe) {
   RunConfig config = small_adatape({"model.moe.experts=3", "model.moe.every=1", "model.tape_ffn_width=0"});
-  const std::string page = report_html(compared({train_run(folder_ / "experts", config)}));
+  const std::string page = report_html(compared({train_run(folder_ / "experts", std::move(config))}));
   EXPECT_THAT(page, HasSubstr("What the experts do"));
   for (const ordered_json& figure : figures_of(page)) {
     if (figure["layout"]["xaxis"]["title"]["text"] != "expert") continue;
