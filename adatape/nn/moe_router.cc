@@ -94,6 +94,7 @@ MoeRouting route_tokens(const torch::Tensor& logits, const std::vector<int64_t>&
         const auto place = static_cast<size_t>(token * k + c);
         routing.positions[place] = waiting[static_cast<size_t>(routing.experts[place])]++;
         routing.kept[place] = capacity < 0 || routing.positions[place] < capacity;
+        if (!routing.kept[place]) routing.positions[place] = -1;
       }
     }
   }

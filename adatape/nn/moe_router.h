@@ -24,7 +24,7 @@ struct MoeRouting {
   torch::Tensor load_loss;        // [groups]: the same of the chance that an expert is chosen when noise is drawn anew; 0 without noise
   // On the host, [T x k], a token's choices together:
   std::vector<int64_t> experts;
-  std::vector<int64_t> positions;  // place in the expert's queue
+  std::vector<int64_t> positions;  // place in the expert's queue, -1: the expert was full
   std::vector<uint8_t> kept;       // 0: the expert was full
   int64_t selected = 0;
 };

@@ -19,6 +19,7 @@ class TrainCommandTest : public testing::ProgramTest {
     for (std::string line; std::getline(stream, line);) {
       lines.push_back(json::parse(line));
       lines.back().erase("training_seconds");
+      lines.back().erase("waited_for_data_seconds");
     }
     return lines;
   }

