@@ -79,6 +79,8 @@ FinishedRun read_finished(const std::string& folder) {
   run.config_toml = read_file(config_path);
   RunConfig config = read_config(run.config_toml, config_path);
   run.images = config.task->input_spec().kind == InputSpec::Kind::kImages;
+  run.goal = config.goal;
+  run.published = config.published;
   config.training.seed = 0;
   config.training.learning_rate = 1;
   run.sameness = config.to_toml();

@@ -15,12 +15,13 @@ struct FinishedRun {
   std::string config_toml;        // config.toml as it stands
   std::string sameness;           // the resolved configuration without seed and learning rate: equal for runs that differ in these alone
   std::string model;              // the label
-  std::string model_name, task, description;
+  std::string model_name, task, description, published;
   bool images = false;  // what an example is; else a sequence
   int64_t seed = 0, steps = 0, draws = 0, test_examples = 0;
   // NaN where result.json has null.
   double learning_rate = 0, accuracy = 0, validation_accuracy = 0, training_seconds = 0, tape_length_mean = 0, tape_length_std = 0,
          tokens = 0, flops = 0, examples_per_second = 0;
+  double goal = 0;  // of the configuration; 0: none
 };
 
 struct RunFolders {

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "adatape/analysis/family.h"
 #include "adatape/analysis/report.h"
 #include "adatape/cli/command.h"
 #include "adatape/core/check.h"
@@ -32,6 +33,9 @@ constexpr const char* kMore =
     "and\n"
     "then nothing is written.\n"
     "\n"
+    "--family: runs on several tasks, each judged by its `value` (test accuracy, or on text the bits of an n-gram by the model's) against\n"
+    "the `goal` and `published` of its configuration.\n"
+    "\n"
     "Examples:\n"
     "  adatape compare runs/adatape runs/transformer --output runs/comparison\n"
     "  adatape compare runs/parity/*/ --output runs/parity        then open runs/parity/report.html\n"
@@ -42,11 +46,16 @@ struct Arguments {
   std::string output, device = "auto";
   int64_t examples = 2000;
   int threads = 0;
-  bool json = false, sweep = false;
+  std::string benchmarks;
+  bool json = false, sweep = false, family = false;
 };
 
 int compare(const Arguments& arguments) {
   install_stop_handlers();
+  ADATAPE_CHECK(arguments.benchmarks.empty() || arguments.family, "compare",
+                "--benchmarks goes with --family; add --family or leave it away");
+  const std::vector<BenchmarkResult> benchmarks =
+      arguments.benchmarks.empty() ? std::vector<BenchmarkResult>{} : read_benchmarks(arguments.benchmarks);
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   const c10::Device device = parse_device(arguments.device);
   Comparison comparison = read_comparison(arguments.runs, command_line());
@@ -66,12 +75,16 @@ int compare(const Arguments& arguments) {
     if (!problem.empty())
       std::cerr << "adatape: the report has no tape lengths of " << comparison.models[i].name << ": " << problem << std::endl;
   }
-  write_report(comparison, arguments.output);
-  if (arguments.json) {
-    std::cout << measured_results_json(comparison).dump(2) << "\n";
+  if (arguments.family) {
+    write_family(comparison, benchmarks, arguments.output);
   } else {
-    std::cout << table_text(table_of(comparison.models)) << "\nreport   " << arguments.output << "/report.html\nresults  "
-              << arguments.output << "/results.json\n";
+    write_report(comparison, arguments.output);
+  }
+  if (arguments.json) {
+    std::cout << (arguments.family ? family_results_json(comparison, benchmarks) : measured_results_json(comparison)).dump(2) << "\n";
+  } else {
+    std::cout << (arguments.family ? family_text(comparison) : table_text(table_of(comparison.models))) << "\nreport   " << arguments.output
+              << "/report.html\nresults  " << arguments.output << "/results.json\n";
   }
   return 0;
 }
@@ -90,6 +103,11 @@ std::function<int()> declare_compare(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--sweep", arguments->sweep, "measure models that halt by a threshold over the whole range of tape budgets (see evaluate)");
+  app.add_flag("--family", arguments->family,
+               "systems on several tasks, each against the goal of its configuration: a section a task instead of one table");
+  app.add_option("--benchmarks", arguments->benchmarks,
+                 "with --family: time saved against FLOPs saved, as adatape_benchmarks --json wrote it")
+      ->type_name("FILE");
   app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
   app.add_flag("--json", arguments->json, "results.json on stdout in the place of the table, no progress");

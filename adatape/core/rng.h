@@ -10,7 +10,7 @@
 namespace adatape {
 
 // What a number is drawn for; two sites never share numbers. Blocks and readers add their index: site(Site::kDropout, block).
-enum class Site : uint32_t { kData = 1, kParameters, kDropout, kStochasticDepth, kQueryNoise, kBankMask, kSelection, kShuffle, kAugment, kThreshold, kHalting, kRouterNoise, kSampling };
+enum class Site : uint32_t { kData = 1, kParameters, kDropout, kStochasticDepth, kQueryNoise, kBankMask, kSelection, kShuffle, kAugment, kThreshold, kHalting, kRouterNoise, kSampling, kPositions };
 constexpr uint32_t site(Site base, uint32_t index = 0) { return static_cast<uint32_t>(base) + (index << 8); }
 
 // The raw generator: 4 x 32 random bits of a 128-bit counter and a 64-bit key (Salmon et al., SC 2011).

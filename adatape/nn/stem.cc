@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "adatape/core/check.h"
+#include "adatape/core/rng.h"
 #include "adatape/nn/patches.h"
 
 namespace adatape {
@@ -16,6 +17,10 @@ void StemConfig::fields(FieldVisitor& visit) {
   visit.choice("class_token_start", class_token_start, {"zeros", "normal"},
                "start of the class token: zeros, or N(0, 0.02) where it is a query");
   visit.boolean("positions", positions, "learned position embedding of input tokens");
+  visit.choice(
+      "position_start", position_start, {"zero", "random"},
+      "place of a sequence's first element: 0, or while training anywhere that the sequence fits, so that longer ones find all places "
+      "trained");
 }
 
 void StemConfig::resolve(const InputSpec& spec) {
@@ -28,6 +33,8 @@ void StemConfig::resolve(const InputSpec& spec) {
                 : spec.kind == InputSpec::Kind::kSymbols ? "symbols"
                                                          : "vectors",
                 "; expected ", images ? "patches or class_token" : "tokens, flat or class_token");
+  ADATAPE_CHECK(position_start == "zero" || (input == "tokens" && positions), "config",
+                "model.position_start: \"random\" needs input = \"tokens\" with positions = true");
   if (input == "patches") {
     ADATAPE_CHECK(patch <= spec.height && patch <= spec.width, "config", "model.patch: expected at most the image's ", spec.height, " x ",
                   spec.width, ", got ", patch);
@@ -120,6 +127,16 @@ PackedTokens Stem::flat(const Batch& batch, const ForwardContext& context) const
   return {values, std::make_shared<const PackLayout>(ones, std::vector<TokenKind>{}, values.device())};
 }
 
+torch::Tensor Stem::random_starts(const PackLayout& layout, const ForwardContext& context) const {
+  const torch::Tensor drawn = counter_uniform(context.seed, context.step, site(Site::kPositions), context.examples, 1);
+  torch::Tensor starts = torch::empty({layout.batch()}, torch::kInt64);
+  for (int64_t b = 0; b < layout.batch(); ++b) {
+    const int64_t room = positions.size(0) - layout.lengths()[static_cast<size_t>(b)] + 1;
+    starts.data_ptr<int64_t>()[b] = std::min(static_cast<int64_t>(drawn.const_data_ptr<float>()[b] * static_cast<float>(room)), room - 1);
+  }
+  return starts.to(layout.offsets_tensor().device());
+}
+
 PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) const {
   check_batch(batch, spec);
   PackedTokens tokens;
@@ -140,7 +157,14 @@ PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) co
     ADATAPE_CHECK(layout.longest() <= positions.size(0), "model", "expected sequences of at most ",
                   positions.size(0) - (config.class_token ? 1 : 0), " tokens (learned positions), got ",
                   layout.longest() - (config.class_token ? 1 : 0), "; set model.positions = false for other lengths");
-    if (layout.uniform() && layout.longest() > 0) {
+    if (config.position_start == "random" && context.training && layout.total() > 0) {
+      const torch::Tensor example = layout.example_of_token();
+      torch::Tensor place =
+          torch::arange(layout.total(), layout.offsets_tensor().options()) - layout.offsets_tensor().index_select(0, example);
+      const torch::Tensor shift = random_starts(layout, context).index_select(0, example);
+      place = class_token.defined() ? torch::where(place == 0, place, place + shift) : place + shift;
+      tokens.values = tokens.values + positions.index_select(0, place);
+    } else if (layout.uniform() && layout.longest() > 0) {
       const int64_t length = layout.longest();
       tokens.values = (tokens.values.view({-1, length, positions.size(1)}) + positions.narrow(0, 0, length)).view({-1, positions.size(1)});
     } else {

@@ -16,6 +16,7 @@ struct StemConfig {
   bool class_token = false;
   std::string class_token_start = "zeros";  // zeros | normal
   bool positions = true;                    // learned position embedding (patches and tokens)
+  std::string position_start = "zero";      // zero | random: place of the first element while training (arXiv 1807.03819, section 3.2)
   void fields(FieldVisitor& visit);
   // `auto` becomes patches or tokens; Error where the input cannot serve this kind of example.
   void resolve(const InputSpec& spec);
@@ -44,6 +45,7 @@ struct Stem : Module {
   PackedTokens patches(const Batch& batch, const ForwardContext& context) const;
   PackedTokens elements(const Batch& batch, const ForwardContext& context) const;
   PackedTokens flat(const Batch& batch, const ForwardContext& context) const;
+  torch::Tensor random_starts(const PackLayout& layout, const ForwardContext& context) const;  // int64 [B] on the layout's device
 };
 
 // Error unless the batch holds what the spec says: kind, sizes, symbols within the vocabulary.

@@ -75,6 +75,10 @@ void EvaluationConfig::fields(FieldVisitor& visit) {
 void RunConfig::fields(FieldVisitor& visit) {
   visit.text("label", label, "name of the run in tables and plots; default: model.name as it was given");
   visit.text("description", description, "what the run shows, in a sentence or two; reports print it");
+  visit.text("published", published,
+             "what the source reports for this, in a few words; the page of compare --family sets it beside the result");
+  visit.real("goal", goal, {.minimum = 0},
+             "what the run should reach, accuracy mostly; 0 = none; compare --family sets it beside the result");
   visit.table("task", *task, "what to learn");
   visit.table("model", *model, "what learns");
   visit.table("training", training, "how to train");

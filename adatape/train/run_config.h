@@ -44,6 +44,8 @@ struct EvaluationConfig {
 struct RunConfig {
   std::string label;        // name in tables; default: model.name as it was given
   std::string description;  // what the run shows, one or two sentences; reports print it
+  std::string published;    // what the source reports for this, in a few words
+  double goal = 0;          // what the run's value should reach (analysis/family.h); 0: none
   std::unique_ptr<TaskConfig> task;
   std::unique_ptr<ModelConfig> model;
   TrainingConfig training;

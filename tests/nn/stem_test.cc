@@ -1,8 +1,10 @@
 #include "adatape/nn/stem.h"
 
+#include <set>
 #include "adatape/nn/head.h"
 #include "adatape/nn/patches.h"
 #include "adatape/nn/tape_bank.h"
+
 #include "nn_cases.h"
 
 namespace adatape {
@@ -235,6 +237,44 @@ TEST(HeadTest, StartsAtItsBias) {
   at::Generator generator = parameter_generator(1, 0);
   head.initialize(generator);
   EXPECT_LE(largest_difference(head.forward(testing::random_pack({2, 1}, 5, 1), {}), torch::full({2, 3}, -6.9)), 1e-6);
+}
+
+TEST(StemTest, RandomStartsMoveSequencesWholeAndOnlyWhileTraining) {
+  torch::NoGradGuard no_grad;
+  StemConfig config;
+  config.class_token = true;
+  config.position_start = "random";
+  const auto stem = stem_of(config, symbols(9));
+  const Batch batch = sequences({{0, 0, 0}, {1, 1, 1, 1, 1, 1, 1, 1, 1}});
+  ForwardContext context;
+  context.training = true;
+  std::set<int64_t> starts;
+  for (int64_t example = 0; example < 100; ++example) {
+    context.examples = torch::tensor({example, example + 1000}, torch::kInt64);
+    const torch::Tensor values = stem->forward(batch, context).values;
+    EXPECT_LT(largest_difference(values[0], stem->class_token + stem->positions[0]), 1e-6);
+    const torch::Tensor symbol = stem->symbol_weight.t()[0] + stem->bias;
+    int64_t start = -1;
+    for (int64_t s = 0; s <= 6; ++s) {
+      if (largest_difference(values.narrow(0, 1, 3), symbol + stem->positions.narrow(0, 1 + s, 3)) < 1e-6) start = s;
+    }
+    ASSERT_GE(start, 0);
+    starts.insert(start);
+    const torch::Tensor full = stem->symbol_weight.t()[1] + stem->bias + stem->positions.narrow(0, 1, 9);  // no room to move
+    EXPECT_LT(largest_difference(values.narrow(0, 5, 9), full), 1e-6);
+  }
+  EXPECT_EQ(starts.size(), 7u);
+  context.training = false;
+  config.position_start = "zero";
+  const torch::Tensor resting = stem->forward(batch, context).values;
+  EXPECT_LT(largest_difference(resting.narrow(0, 1, 3), stem->symbol_weight.t()[0] + stem->bias + stem->positions.narrow(0, 1, 3)), 1e-6);
+}
+
+TEST(StemTest, RandomStartsNeedPositions) {
+  StemConfig config;
+  config.position_start = "random";
+  config.positions = false;
+  EXPECT_THAT(error_of([&] { config.resolve(symbols()); }), HasSubstr("position_start"));
 }
 
 }  // namespace
