@@ -59,6 +59,16 @@ TEST(AlgorithmicTask, ADecoderReadsTheAnswerOneBehind) {
   }
 }
 
+TEST(AlgorithmicTask, LengthsThatAreTestedHavePlaces) {
+  for (const char* operation : {"copy", "reverse", "addition"}) {
+    AlgorithmicConfig config = configured(operation, "each");
+    config.test_lengths = {config.longest + 7};
+    const AlgorithmicTask task(config);
+    const Batch batch = task.held_out_batch(Split::kTest, 0, 4);
+    EXPECT_EQ(batch.offsets[1], task.input_spec().length) << operation;
+  }
+}
+
 TEST(AlgorithmicTask, BlanksAreAskedAndNothingElse) {
   const AlgorithmicTask task(configured("addition", "each"));
   const Batch batch = task.training_batch(1, 2, 30);

@@ -117,7 +117,9 @@ InputSpec AlgorithmicConfig::input_spec() const {
   spec.vocabulary = spec.classes = kSymbols;
   spec.answers_each = true;
   const bool addition = operation == "addition";
-  const int64_t question = addition ? 2 * longest + 1 : longest, answer = addition ? longest + 1 : longest;
+  int64_t digits = longest;  // learned positions have places for what is tested, too
+  for (const int64_t length : test_lengths) digits = std::max(digits, length);
+  const int64_t question = addition ? 2 * digits + 1 : digits, answer = addition ? digits + 1 : digits;
   spec.length = form == "each" ? question + 1 + answer : question;
   if (form == "decoder") spec.decoder_length = answer + 1;
   return spec;
