@@ -1,16 +1,19 @@
-// Where a forward pass spends its FLOPs (2 x multiply-adds, tokens really used; bank and reading included).
+// Where a forward pass spends its FLOPs (2 x multiply-adds, tokens really used; bank and reading included) and its memory traffic.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "adatape/analysis/table.h"
 #include "adatape/models/model_output.h"
 
 namespace adatape {
 
 struct PartCost {
-  std::string part;  // as ForwardContext::count names it: "block 1 / attention"
-  double flops = 0;  // mean of an example
+  std::string part;         // as ForwardContext::count names it: "block 1 / attention"
+  double flops = 0;         // mean of an example
+  double bytes = 0;         // what comes into the part and goes out of it as float32: mean of an example
+  double weight_bytes = 0;  // its parameters as float32, read once in each forward pass: mean of a pass
 };
 
 // Adds up recorded forward passes (ForwardOptions::record).
@@ -25,7 +28,12 @@ class CostBreakdown {
 
  private:
   std::vector<PartCost> sums_;
-  int64_t examples_ = 0;
+  int64_t examples_ = 0, passes_ = 0;
 };
+
+// A row a part and their sum.
+Table cost_table(const std::vector<PartCost>& parts);
+// [{"part", "flops", "bytes", "weight_bytes"}]
+nlohmann::ordered_json cost_json(const std::vector<PartCost>& parts);
 
 }  // namespace adatape

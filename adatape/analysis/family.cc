@@ -82,7 +82,7 @@ void add_summary(Page& page, const Comparison& comparison) {
       "<th class=\"number\">tokens</th><th class=\"number\">FLOPs</th><th class=\"number\">steps</th><th "
       "class=\"number\">seconds</th></tr></thead><tbody>\n";
   for (const auto& [task, models] : by_task(comparison)) {
-    html += concat("<tr><td class=\"wide\" colspan=\"8\"><b>", escape_html(task), "</b>, ",
+    html += concat("<tr><td class=\"name\" colspan=\"8\"><b>", escape_html(task), "</b>, ",
                    escape_html(run_value(comparison.models[models.front()].first()).measure), "</td></tr>\n");
     for (const size_t index : models) {
       const ComparedModel& model = comparison.models[index];

@@ -354,13 +354,14 @@ Figure budget_curves(const Comparison& comparison, const ModelIndices& models) {
 Figure cost_bars(const std::vector<PartCost>& parts) {
   Figure figure = {{"data", ordered_json::array()},
                    {"layout", base_layout("FLOPs of an example", "", 70 + 22 * static_cast<int>(std::max<size_t>(1, parts.size())))}};
-  ordered_json names = ordered_json::array(), flops = ordered_json::array(), text = ordered_json::array();
+  ordered_json names = ordered_json::array(), flops = ordered_json::array(), text = ordered_json::array(), bytes = ordered_json::array();
   double total = 0;
   for (const PartCost& part : parts) total += part.flops;
   for (const PartCost& part : parts) {
     names.push_back(escape_html(part.part));
     flops.push_back(short_number(part.flops));
     text.push_back(concat(format_count(part.flops), number_text("  (%.1f %%)", total > 0 ? 100 * part.flops / total : 0)));
+    bytes.push_back(concat(format_count(part.bytes), "B an example, weights ", format_count(part.weight_bytes), "B a pass"));
   }
   figure["data"].push_back({{"type", "bar"},
                             {"orientation", "h"},
@@ -368,9 +369,10 @@ Figure cost_bars(const std::vector<PartCost>& parts) {
                             {"x", flops},
                             {"text", text},
                             {"textposition", "auto"},
+                            {"customdata", bytes},
                             {"cliponaxis", false},
                             {"marker", {{"color", "#7ba4f4"}}},
-                            {"hovertemplate", "%{y}: %{text}<extra></extra>"}});
+                            {"hovertemplate", "%{y}: %{text}<br>%{customdata}<extra></extra>"}});
   figure["layout"]["yaxis"]["autorange"] = "reversed";
   figure["layout"]["yaxis"]["ticks"] = "";
   figure["layout"]["xaxis"]["exponentformat"] = "SI";

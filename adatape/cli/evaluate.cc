@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "adatape/analysis/tape_budget_table.h"
+#include "adatape/analysis/tape_usage.h"
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
@@ -29,12 +30,19 @@ constexpr const char* kMore =
     "is beyond training; nothing is retrained. The thresholds are calibrated on validation examples and printed. A budget that cannot be\n"
     "met within 2 % becomes the nearest below it. Several budgets, or --sweep, print a table.\n"
     "\n"
+    "--parts adds a table of the model's parts, measured on the first 500 test examples with the tokens that they really use: FLOPs, "
+    "bytes\n"
+    "that come in and go out of the part for an example (float32; what stays within a part is not counted), and bytes of the weights, "
+    "which\n"
+    "are read once however large the batch is.\n"
+    "\n"
     "Examples:\n"
     "  adatape evaluate runs/adatape\n"
     "  adatape evaluate runs/adatape --tape-budget 4.5          4.5 tape tokens an example on average\n"
     "  adatape evaluate runs/adatape --tape-budget 60%          60 % of the FLOPs of full tapes\n"
     "  adatape evaluate runs/adatape --sweep                    from one step of each reading to twice the longest tape of training\n"
     "  adatape evaluate runs/adatape --set model.readers.0.threshold=3 --examples 10000\n"
+    "  adatape evaluate runs/adatape --parts                    FLOPs and bytes of each part of the model\n"
     "  adatape evaluate runs/adatape --split validation --json";
 
 struct Arguments {
@@ -42,7 +50,7 @@ struct Arguments {
   InferenceOptions inference;
   std::vector<std::string> assignments, budgets;
   int64_t examples = 0, batch_size = 0, calibration_examples = kCalibrationExamples;
-  bool json = false, sweep = false;
+  bool json = false, sweep = false, parts = false;
 };
 
 std::string formatted(const char* format, double value) {
@@ -71,7 +79,7 @@ nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, 
                                 {"examples_per_second", result.examples_per_second},
                                 {"accuracy_by_covariate", accuracy_by_covariate(result)},
                                 {"device", device.str()},
-                                 {"precision", arguments.inference.precision},
+                                {"precision", arguments.inference.precision},
                                 {"threads", at::get_num_threads()}};
   add_classification(row, result.classification);
   return row;
@@ -154,10 +162,13 @@ int evaluate_run(const Arguments& arguments) {
     if (!settings.empty()) results.push_back({settings[static_cast<size_t>(round)], result});
   }
   progress.finish();
+  std::vector<PartCost> parts;
+  if (arguments.parts) parts = measure_tape_usage(run, device, std::min(kCostExamples, run.task->held_out_size(Split::kTest)), 0).cost;
   for (const std::string& note : run.task->notes()) std::cerr << "adatape: " << note << std::endl;
   if (arguments.json) {
     nlohmann::ordered_json row = row_of(run, arguments, result, device);
     row.update(where_they_apply(result));
+    if (arguments.parts) row["parts"] = cost_json(parts);
     if (!results.empty()) row["tape_budgets"] = tape_budgets_json(results);
     std::cout << row.dump(2) << "\n";
   } else if (results.size() > 1) {
@@ -168,6 +179,7 @@ int evaluate_run(const Arguments& arguments) {
   } else {
     std::cout << table_of(run, arguments, result) << tape_budget_remarks(results);
   }
+  if (arguments.parts && !arguments.json) std::cout << "\n" << table_text(cost_table(parts));
   return 0;
 }
 
@@ -198,6 +210,7 @@ std::function<int()> declare_evaluate(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_flag("--parts", arguments->parts, "FLOPs and bytes of each part of the model");
   arguments->inference.declare(app);
   app.add_flag("--json", arguments->json, "JSON on stdout, no progress");
   return [arguments] { return evaluate_run(*arguments); };

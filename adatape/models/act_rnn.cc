@@ -157,7 +157,7 @@ ModelOutput ActRnn::forward(const Batch& batch, const ForwardOptions& options) {
   const torch::Tensor weight = cell_->weight_ih.narrow(1, 0, features);
   if (batch.vectors.defined()) {
     projected = linear(batch.vectors, weight, cell_->bias_ih);
-    context.count("input", lengths, 2 * weight.numel());
+    context.count("input", lengths, product_cost(weight.size(1), weight.size(0), true));
   } else {
     projected = (weight.t() + cell_->bias_ih).index_select(0, batch.symbols);
   }
@@ -206,10 +206,10 @@ ModelOutput ActRnn::forward(const Batch& batch, const ForwardOptions& options) {
         hidden.empty() ? state.hidden.narrow(0, 0, 0) : torch::cat(hidden).index_select(0, index_tensor(place_of, layout->device()));
     output.logits = output_->forward(packed);
     output.logits_layout = layout;
-    context.count("output", lengths, output_->flops_per_row());
+    context.count("output", lengths, output_->cost_per_row());
   } else {
     output.logits = output_->forward(state.hidden);
-    context.count("output", std::vector<int64_t>(static_cast<size_t>(size), 1), output_->flops_per_row());
+    context.count("output", std::vector<int64_t>(static_cast<size_t>(size), 1), output_->cost_per_row());
   }
 
   std::vector<int64_t> taken(static_cast<size_t>(size), 0);
@@ -221,8 +221,8 @@ ModelOutput ActRnn::forward(const Batch& batch, const ForwardOptions& options) {
 
   if (options.record) {
     for (size_t n = 0; n < pondering.ran.size(); ++n) {
-      context.count("step " + std::to_string(n) + " / cell", pondering.ran[n], cell_->state_flops_per_row());
-      if (halting_) context.count("step " + std::to_string(n) + " / halting", pondering.ran[n], halting_->flops_per_row());
+      context.count("step " + std::to_string(n) + " / cell", pondering.ran[n], cell_->state_cost_per_row());
+      if (halting_) context.count("step " + std::to_string(n) + " / halting", pondering.ran[n], halting_->cost_per_row());
       output.block_tokens.push_back(pondering.ran[n]);
     }
     const auto by_element = [&](const torch::Tensor& x) {  // [total, ...] -> [B, L, ...] where all sequences are equally long

@@ -50,9 +50,12 @@ auto in_name_of(const std::vector<int64_t>& examples, const ForwardContext& all,
   context.work = all.work == nullptr ? nullptr : &work;
   auto result = run(context);
   for (WorkItem& item : work) {
-    std::vector<int64_t> rows(batch, 0);
-    for (size_t i = 0; i < examples.size(); ++i) rows[static_cast<size_t>(examples[i])] = item.rows[i];
-    all.work->push_back({item.part, std::move(rows), item.flops_per_row});
+    std::vector<int64_t> rows(batch, 0), numbers(batch, 0);
+    for (size_t i = 0; i < examples.size(); ++i) {
+      rows[static_cast<size_t>(examples[i])] = item.rows[i];
+      numbers[static_cast<size_t>(examples[i])] = item.numbers[i];
+    }
+    all.work->push_back({item.part, std::move(rows), item.flops_per_row, std::move(numbers), item.weights});
   }
   return result;
 }

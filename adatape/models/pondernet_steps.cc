@@ -47,7 +47,7 @@ PonderState RecurrentPonderNet::start(const Batch& batch, const ForwardContext& 
   PonderState state;
   state.lengths = ones(batch.size());
   state.projected = cell_ ? cell_->project(batch.vectors) : expand_input_->forward(batch.vectors);
-  context.count("input", state.lengths, cell_ ? cell_->input_flops_per_row() : expand_input_->flops_per_row());
+  context.count("input", state.lengths, cell_ ? cell_->input_cost_per_row() : expand_input_->cost_per_row());
   state.recurrent = cell_ ? cell_->zero_state(batch.size())
                           : RecurrentState{torch::zeros({batch.size(), config_.width}, output_->weight.options().requires_grad(false)), {}};
   return state;
@@ -57,22 +57,22 @@ void RecurrentPonderNet::advance(PonderState& state, const ForwardContext& conte
   const std::string part = "step " + std::to_string(step);
   if (cell_) {
     state.recurrent = cell_->forward(state.projected, state.recurrent);
-    context.count(part + " / cell", state.lengths, cell_->state_flops_per_row());
+    context.count(part + " / cell", state.lengths, cell_->state_cost_per_row());
     return;
   }
   const torch::Tensor inner =
       at::gelu(state.projected + expand_state_->forward(state.recurrent.hidden), parse_gelu(config_.gelu) == Gelu::kTanh ? "tanh" : "none");
   state.recurrent.hidden = norm_->forward(state.recurrent.hidden + contract_->forward(inner));
-  context.count(part + " / mlp", state.lengths, expand_state_->flops_per_row() + contract_->flops_per_row());
+  context.count(part + " / mlp", state.lengths, expand_state_->cost_per_row() + contract_->cost_per_row());
 }
 
 torch::Tensor RecurrentPonderNet::halting(const PonderState& state, const ForwardContext& context) const {
-  context.count("halting", state.lengths, halting_->flops_per_row());
+  context.count("halting", state.lengths, halting_->cost_per_row());
   return torch::sigmoid(halting_->forward(state.recurrent.hidden)).squeeze(1);
 }
 
 torch::Tensor RecurrentPonderNet::answer(const PonderState& state, const ForwardContext& context) const {
-  context.count("output", state.lengths, output_->flops_per_row());
+  context.count("output", state.lengths, output_->cost_per_row());
   return output_->forward(state.recurrent.hidden);
 }
 
@@ -118,7 +118,7 @@ void TransformerPonderNet::advance(PonderState& state, const ForwardContext& con
 }
 
 torch::Tensor TransformerPonderNet::halting(const PonderState& state, const ForwardContext& context) const {
-  context.count("halting", state.lengths, halting_->flops_per_row());
+  context.count("halting", state.lengths, halting_->cost_per_row());
   const torch::Tensor p = torch::sigmoid(halting_->forward(state.tokens.values));
   // A layout without kinds: the class token takes part in this mean.
   return mean_per_example({p, std::make_shared<const PackLayout>(state.lengths, std::vector<TokenKind>{}, p.device())}).squeeze(1);

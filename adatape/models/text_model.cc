@@ -76,7 +76,7 @@ PackedTokens TextModel::embed(const torch::Tensor& symbols, const std::shared_pt
 
 torch::Tensor TextModel::logits_of(const torch::Tensor& states, const PackLayout& layout, const ForwardContext& context) const {
   const torch::Tensor& matrix = classifier_ ? classifier_->weight : embedding_;
-  context.count("logits", layout.lengths(), 2 * matrix.numel());
+  context.count("logits", layout.lengths(), product_cost(matrix.size(1), matrix.size(0), /*with_bias=*/false));
   // The states are scaled, not the logits: they are the smaller tensor.
   return linear(config_.scaled_logits ? states * (1.0 / std::sqrt(static_cast<double>(config_.width))) : states, matrix, torch::Tensor());
 }

@@ -11,7 +11,8 @@ void UniversalTransformerConfig::fields(FieldVisitor& visit) {
   EncoderConfig::fields(visit);
   visit.integer("max_steps", max_steps, {1, 10000}, "longest computation: steps after which every unit halts");
   visit.choice("halting", halting, {"per_token", "per_example"}, "what halts: each token, or an example as a whole");
-  visit.choice("output", output, {"accumulated", "basic"}, "sum of weight x state over steps, or out <- weight x state + (1 - weight) x out");
+  visit.choice("output", output, {"accumulated", "basic"},
+               "sum of weight x state over steps, or out <- weight x state + (1 - weight) x out");
   visit.boolean("shared_blocks", shared_blocks, "one block for all steps, or one for each");
   visit.real("epsilon", epsilon, {0, 0.5}, "a unit halts when its probabilities sum to more than 1 - epsilon");
   visit.real("halting_bias", halting_bias, {}, "start of the halting unit's bias; -3 is the deep start");
@@ -92,17 +93,18 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
   torch::Tensor states = start.values;  // per_token: of all tokens; a halted one keeps its last state and stays a key
   StepSums sums(start, config_.head.pooling == "token");
   torch::Tensor remainders = states.new_zeros({units}), steps = states.new_zeros({units});
-  std::vector<torch::Tensor> weights, probabilities;          // of each step, [units]
+  std::vector<torch::Tensor> weights, probabilities;  // of each step, [units]
   std::vector<int64_t> everyone(static_cast<size_t>(units));
   std::iota(everyone.begin(), everyone.end(), 0);
   Running running = running_of(all, std::move(everyone), per_token);
-  torch::Tensor h = states.new_zeros({units});                // of the running units
+  torch::Tensor h = states.new_zeros({units});  // of the running units
 
   for (int64_t step = 0; step < config_.max_steps && !running.units.empty(); ++step) {
     torch::Tensor p = torch::sigmoid(halting_->forward(active)).squeeze(1);  // [rows]
-    context.count("step " + std::to_string(step) + " / halting", running.layout->lengths(), halting_->flops_per_row());
+    context.count("step " + std::to_string(step) + " / halting", running.layout->lengths(), halting_->cost_per_row());
     if (!per_token) {
-      const PackedTokens column{p.unsqueeze(1), std::make_shared<const PackLayout>(running.layout->lengths(), std::vector<TokenKind>{}, all.device())};
+      const PackedTokens column{p.unsqueeze(1),
+                                std::make_shared<const PackLayout>(running.layout->lengths(), std::vector<TokenKind>{}, all.device())};
       p = mean_per_example(column).squeeze(1).index_select(0, running.unit_index);
     }
     const ActStep act = act_step(p, h, config_.epsilon, step + 1 == config_.max_steps);
@@ -123,16 +125,16 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
         if (running.layout->lengths()[b] == 0) continue;
         for (int64_t row = all.offsets()[b]; row < all.offsets()[b + 1]; ++row) key_rows.push_back(row);
       }
-      const torch::Tensor keys = key_rows.size() == static_cast<size_t>(all.total()) ? states : states.index_select(0, index_tensor(key_rows, all.device()));
+      const torch::Tensor keys =
+          key_rows.size() == static_cast<size_t>(all.total()) ? states : states.index_select(0, index_tensor(key_rows, all.device()));
       next = block.forward_queries(active, running.layout, keys, *kept_layout(all, key_rows), context, step, config_.stochastic_depth);
     }
     if (per_token) states = put_rows(states, running, next);
 
     torch::Tensor row_weight = act.weight;
     if (!per_token) {
-      row_weight = states.new_zeros({all.batch()})
-                       .index_copy(0, running.unit_index, act.weight)
-                       .index_select(0, running.layout->example_of_token());
+      row_weight =
+          states.new_zeros({all.batch()}).index_copy(0, running.unit_index, act.weight).index_select(0, running.layout->example_of_token());
     }
     if (config_.output == "accumulated") {
       sums.add(next, running.rows, row_weight);
@@ -161,7 +163,9 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
 
   torch::Tensor ponder = steps + remainders;  // [units]
   if (per_token) {
-    ponder = mean_per_example({ponder.unsqueeze(1), std::make_shared<const PackLayout>(all.lengths(), std::vector<TokenKind>{}, all.device())}).squeeze(1);
+    ponder =
+        mean_per_example({ponder.unsqueeze(1), std::make_shared<const PackLayout>(all.lengths(), std::vector<TokenKind>{}, all.device())})
+            .squeeze(1);
   }
   output.auxiliary_losses.push_back({"ponder", ponder, config_.ponder_weight});
   answer(*head_, sums.tokens(), context, output);

@@ -18,7 +18,8 @@ struct ActivatedMlp : Module {
   // Weights N(0, deviation^2), the contraction's N(0, last_deviation^2); 0: 1 / sqrt(inputs). Biases zero.
   void initialize(at::Generator& generator, double deviation, double last_deviation);
   torch::Tensor forward(const torch::Tensor& x) const;
-  int64_t flops_per_row() const { return expand->flops_per_row() + contract->flops_per_row(); }
+  RowCost cost_per_row() const { return expand->cost_per_row() + contract->cost_per_row(); }
+  int64_t flops_per_row() const { return cost_per_row().flops; }
 
   Activation activation;
   std::shared_ptr<Linear> expand, contract;  // [m or 2 m, D], [D, m]

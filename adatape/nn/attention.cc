@@ -72,6 +72,14 @@ std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout
   return pairs;
 }
 
+void count_attention(const ForwardContext& context, const std::string& part, const PackLayout& queries, const PackLayout& keys, bool causal,
+                     int64_t width, int64_t key_width) {
+  if (context.work == nullptr) return;
+  std::vector<int64_t> numbers = queries.lengths();
+  for (size_t b = 0; b < numbers.size(); ++b) numbers[b] = 2 * (numbers[b] * width + keys.lengths()[b] * key_width);
+  context.work->push_back({part, attention_pairs(queries, keys, causal), 4 * width, std::move(numbers), 0});
+}
+
 torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key_few, const torch::Tensor& value_few,
                                const PackLayout& query_layout, const PackLayout& key_layout, const AttentionOptions& options,
                                const AttentionPlan* plan) {

@@ -1,6 +1,7 @@
 // Attention over packed tokens: each example attends to itself alone, at the cost of its own lengths.
 #pragma once
 
+#include "adatape/nn/forward_context.h"
 #include "adatape/nn/packed_tokens.h"
 
 namespace adatape {
@@ -38,5 +39,10 @@ struct KeyValueCache {
 
 // Query-key pairs of each example: what attention costs. causal: those that a query sees, the queries being the last of the keys.
 std::vector<int64_t> attention_pairs(const PackLayout& queries, const PackLayout& keys, bool causal = false);
+
+// Tells the context of an attention: FLOPs for each pair; of numbers the queries, what comes out, and the keys and values, once each.
+// width: heads x head_dim of queries; key_width: of keys. Nothing is computed when nobody counts.
+void count_attention(const ForwardContext& context, const std::string& part, const PackLayout& queries, const PackLayout& keys, bool causal,
+                     int64_t width, int64_t key_width);
 
 }  // namespace adatape

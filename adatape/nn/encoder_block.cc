@@ -49,8 +49,8 @@ PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& 
   if (!experts && packed_path(x.values, qkv->packed) && !context.training) return forward_packed(x, context, part);
   const torch::Tensor projected = qkv->forward(attention_norm->forward(x.values)).view({-1, 3, shape.heads, head_dim});
   const torch::Tensor attended = packed_self_attention(projected, layout);
-  context.count(part + " / attention projections", layout.lengths(), 8 * shape.width * shape.width);
-  if (context.work != nullptr) context.count(part + " / attention", attention_pairs(layout, layout), 4 * shape.width);
+  context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
+  count_attention(context, part + " / attention", layout, layout, /*causal=*/false, shape.width, shape.width);
   return {finish(x.values, attended, layout, context, index, stochastic_depth), x.layout};
 }
 
@@ -60,8 +60,8 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
   const int64_t width = shape.width, total = layout.total();
   const torch::Tensor before = x.values.contiguous();
   add_matrix_product_flops(total * (qkv->flops_per_row() + output->flops_per_row()));
-  context.count(part + " / attention projections", layout.lengths(), 8 * width * width);
-  if (context.work != nullptr) context.count(part + " / attention", attention_pairs(layout, layout), 4 * width);
+  context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
+  count_attention(context, part + " / attention", layout, layout, /*causal=*/false, width, width);
   const torch::Tensor projected =
       ops::packed_linear(before, qkv->packed, attention_norm->rows()).view({-1, 3, shape.heads, width / shape.heads});
   const torch::Tensor attended = packed_self_attention(projected, layout);
@@ -89,9 +89,9 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
           .view({-1, 2, shape.heads, head_dim});
   const std::vector<torch::Tensor> halves = key_value.unbind(1);  // one gradient for both, where select would clear and add two
   const torch::Tensor attended = packed_attention(query, halves[0], halves[1], *query_layout, key_layout);
-  context.count(part + " / attention projections", query_layout->lengths(), 4 * width * width);
-  context.count(part + " / key and value projections", key_layout.lengths(), 4 * width * width);
-  if (context.work != nullptr) context.count(part + " / attention", attention_pairs(*query_layout, key_layout), 4 * width);
+  context.count(part + " / attention projections", query_layout->lengths(), product_cost(width, width, true) + output->cost_per_row());
+  context.count(part + " / key and value projections", key_layout.lengths(), product_cost(width, 2 * width, true));
+  count_attention(context, part + " / attention", *query_layout, key_layout, /*causal=*/false, width, width);
   return finish(queries, attended, *query_layout, context, index, stochastic_depth);
 }
 
@@ -113,9 +113,9 @@ void EncoderBlock::count_feed_forward(const PackLayout& layout, const ForwardCon
       tape_feed_forward ? layout.lengths_of(TokenKind::kTape) : std::vector<int64_t>(static_cast<size_t>(layout.batch()));
   std::vector<int64_t> input = layout.lengths();
   for (size_t b = 0; b < input.size(); ++b) input[b] -= tape[b];
-  if (feed_forward) context.count(part + " / feed-forward", input, feed_forward->flops_per_row());  // experts count themselves
+  if (feed_forward) context.count(part + " / feed-forward", input, feed_forward->cost_per_row());  // experts count themselves
   if (tape_feed_forward && layout.count(TokenKind::kTape) > 0)
-    context.count(part + " / tape feed-forward", tape, tape_feed_forward->flops_per_row());
+    context.count(part + " / tape feed-forward", tape, tape_feed_forward->cost_per_row());
 }
 
 torch::Tensor EncoderBlock::feed_forward_of(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context,

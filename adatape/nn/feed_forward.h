@@ -16,7 +16,8 @@ struct Mlp : Module {
   torch::Tensor forward(const torch::Tensor& x) const;  // [rows, D] -> [rows, D]
   // out[r] = x[r] + network(norm(x[r])) for the rows listed (undefined: all); where packed_path(x, expand->packed).
   void add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const;
-  int64_t flops_per_row() const { return expand->flops_per_row() + contract->flops_per_row(); }
+  RowCost cost_per_row() const { return expand->cost_per_row() + contract->cost_per_row(); }
+  int64_t flops_per_row() const { return cost_per_row().flops; }
   std::shared_ptr<Linear> expand, contract;
   Gelu gelu;
 };
@@ -27,7 +28,8 @@ struct GluMlp : Module {
   void initialize(at::Generator& generator);
   torch::Tensor forward(const torch::Tensor& x) const;
   void add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const;  // as Mlp's
-  int64_t flops_per_row() const { return expand->flops_per_row() + contract->flops_per_row(); }
+  RowCost cost_per_row() const { return expand->cost_per_row() + contract->cost_per_row(); }
+  int64_t flops_per_row() const { return cost_per_row().flops; }
   std::shared_ptr<Linear> expand, contract;
 
  protected:

@@ -31,7 +31,7 @@ torch::Tensor Head::forward(const PackedTokens& tokens, const ForwardContext& co
       inputs = inputs.index_select(0, tokens.layout->rows_of(TokenKind::kInput));
     inputs = norm->forward(inputs);
     if (features != nullptr) *features = inputs;
-    context.count("head / classifier", tokens.layout->lengths_of(TokenKind::kInput), classifier->flops_per_row());
+    context.count("head / classifier", tokens.layout->lengths_of(TokenKind::kInput), classifier->cost_per_row());
     return classifier->forward(inputs);
   }
   const bool before = config.norm == "before_pooling";
@@ -46,7 +46,7 @@ torch::Tensor Head::forward(const PackedTokens& tokens, const ForwardContext& co
     pooled = class_token ? class_tokens(normed) : mean_per_example(normed);
     if (!before) pooled = norm->forward(pooled);
   }
-  context.count("head / classifier", std::vector<int64_t>(static_cast<size_t>(pooled.size(0)), 1), classifier->flops_per_row());
+  context.count("head / classifier", std::vector<int64_t>(static_cast<size_t>(pooled.size(0)), 1), classifier->cost_per_row());
   return classifier->forward(pooled);
 }
 

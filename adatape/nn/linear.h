@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "adatape/nn/module.h"
+#include "adatape/nn/row_cost.h"
 #include "adatape/ops/packed_linear/packed_linear.h"
 
 namespace adatape {
@@ -26,7 +27,8 @@ void add_matrix_product_flops(int64_t flops);
 struct Linear : Module {
   Linear(int64_t in, int64_t out, bool with_bias = true);
   torch::Tensor forward(const torch::Tensor& x) const { return linear(x, weight, bias, packed); }
-  int64_t flops_per_row() const { return 2 * weight.size(0) * weight.size(1); }
+  RowCost cost_per_row() const { return product_cost(weight.size(1), weight.size(0), bias.defined()); }
+  int64_t flops_per_row() const { return cost_per_row().flops; }
   torch::Tensor weight;      // [out, in]
   torch::Tensor bias;        // [out]
   ops::PackedWeight packed;  // undefined before pack_for_inference

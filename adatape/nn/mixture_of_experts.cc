@@ -141,8 +141,8 @@ torch::Tensor MixtureOfExperts::forward(const torch::Tensor& x, const PackLayout
         of_expert[static_cast<size_t>(routing.experts[i])] += routing.kept[i];
       }
     }
-    context.count(part + " / router", layout.lengths(), router->flops_per_row());
-    context.count(part + " / experts", served, expert_flops_per_row());
+    context.count(part + " / router", layout.lengths(), router->cost_per_row());
+    context.count(part + " / experts", served, expert_cost_per_row());
     if (context.expert_loads != nullptr) context.expert_loads->push_back({part, of_expert, layout.total() * config.top_k});
   }
   return forward_routed(x, routing);

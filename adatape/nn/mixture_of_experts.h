@@ -39,7 +39,11 @@ struct MixtureOfExperts : Module {
                         const std::string& part) const;
   // What the experts make of it, once the routing is known.
   torch::Tensor forward_routed(const torch::Tensor& x, const MoeRouting& routing) const;
-  int64_t expert_flops_per_row() const { return 4 * expand_weight.size(1) * expand_weight.size(2); }
+  // Of a choice; weights: all experts'.
+  RowCost expert_cost_per_row() const {
+    const int64_t width = expand_weight.size(1), inner = expand_weight.size(2);
+    return {4 * width * inner, 2 * (width + inner), 2 * expand_weight.numel() + expand_weight.size(0) * (width + inner)};
+  }
 
   MoeConfig config;
   Gelu gelu;

@@ -34,7 +34,8 @@ struct RecurrentCell : Module {
   //   rnn: tanh(i + W_hh h + b_hh).   gru: gates r, z, n; h' = (1 - z) n + z h, n = tanh(i_n + r (W_hh h + b_hh)_n).
   //   lstm: gates i, f, g, o; c' = f c + i g, h' = o tanh(c').
   RecurrentState forward(const torch::Tensor& projected, const RecurrentState& state) const;
-  int64_t input_flops_per_row() const { return 2 * weight_ih.numel(); }
+  RowCost input_cost_per_row() const { return product_cost(weight_ih.size(1), weight_ih.size(0), true); }
+  RowCost state_cost_per_row() const;  // the projected input and the old state in, the new one out
   int64_t state_flops_per_row() const { return 2 * weight_hh.numel(); }
 
   Kind kind;

@@ -90,7 +90,7 @@ PackedTokens Stem::patches(const Batch& batch, const ForwardContext& context) co
   const torch::Tensor rows = patch_rows(batch.images, config.patch);
   const torch::Tensor weight = patch_weight.view({patch_weight.size(0), -1});
   const std::vector<int64_t> lengths(static_cast<size_t>(batch.size()), rows.size(0) / std::max<int64_t>(batch.size(), 1));
-  context.count("stem / patches", lengths, 2 * weight.numel());
+  context.count("stem / patches", lengths, product_cost(weight.size(1), weight.size(0), true));
   return {linear(rows, weight, bias, packed_patches_),
           std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, rows.device())};
 }
@@ -103,7 +103,7 @@ PackedTokens Stem::elements(const Batch& batch, const ForwardContext& context) c
     return {(symbol_weight.t() + bias).index_select(0, batch.symbols),
             std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device())};
   }
-  context.count("stem / vectors", lengths, 2 * vector_weight.numel());
+  context.count("stem / vectors", lengths, product_cost(vector_weight.size(1), vector_weight.size(0), true));
   return {linear(batch.vectors, vector_weight, bias),
           std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.vectors.device())};
 }
@@ -121,7 +121,7 @@ PackedTokens Stem::flat(const Batch& batch, const ForwardContext& context) const
         torch::arange(spec.length, batch.symbols.options()) * spec.vocabulary + batch.symbols.view({-1, spec.length});
     values = at::embedding(symbol_weight.t(), places).sum(1) + bias;
   } else {
-    context.count("stem / vectors", ones, 2 * vector_weight.numel());
+    context.count("stem / vectors", ones, product_cost(vector_weight.size(1), vector_weight.size(0), true));
     values = linear(batch.vectors.reshape({batch.size(), spec.length * spec.dimension}), vector_weight, bias);
   }
   return {values, std::make_shared<const PackLayout>(ones, std::vector<TokenKind>{}, values.device())};

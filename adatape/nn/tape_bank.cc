@@ -62,7 +62,8 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
   if (spec.sequences()) {
     std::vector<int64_t> lengths;
     for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
-    if (vector_weight.defined()) context.count(part + " / vectors", lengths, 2 * vector_weight.numel());
+    if (vector_weight.defined())
+      context.count(part + " / vectors", lengths, product_cost(vector_weight.size(1), vector_weight.size(0), true));
     auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, bias.device());
     // A look-up, so that equal symbols are equal bits: their scores then tie exactly and the lower index wins.
     torch::Tensor values =
@@ -84,8 +85,8 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
   const std::vector<int64_t> lengths(static_cast<size_t>(batch_size), count);
   torch::Tensor values = linear(patches, weight, bias, packed_patches_);
   if (positions.defined()) values = (values.view({batch_size, count, values.size(1)}) + positions).view({-1, values.size(1)});
-  context.count(part + " / patches", lengths, 2 * weight.numel());
-  context.count(part + " / projection", lengths, project->flops_per_row());
+  context.count(part + " / patches", lengths, product_cost(weight.size(1), weight.size(0), true));
+  context.count(part + " / projection", lengths, project->cost_per_row());
   return {project->forward(values), std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, images.device())};
 }
 

@@ -204,9 +204,9 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
       scored[b] = bank.rows_of(b) * lengths[b];
       merged[b] = std::min(bank.rows_of(b), rows * lengths[b]);
     }
-    if (config.selection == "query") context.count(part + " / scores", scored, 2 * options.key_width);
-    context.count(part + " / merge", merged, 2 * width);
-    context.count(part + " / tape MLP", lengths, mlp->flops_per_row());
+    if (config.selection == "query") context.count(part + " / scores", scored, {2 * options.key_width, options.key_width, 0});
+    context.count(part + " / merge", merged, {2 * width, width, 0});
+    context.count(part + " / tape MLP", lengths, mlp->cost_per_row());
   }
   const torch::Tensor tokens = join_segments({reading.tokens.view({-1, width})}, read);
   return append_tokens(x, mlp->forward(tokens), lengths, TokenKind::kTape);

@@ -63,9 +63,9 @@ torch::Tensor TextBlock::attend(const torch::Tensor& normed, const PackedTokens&
   options.relative_bias = inputs.relative_bias;
   options.scale = shape.scaled ? 0 : 1;
   const torch::Tensor projected = qkv->forward(normed);
-  context.count(part + " / attention projections", layout.lengths(), qkv->flops_per_row() + output->flops_per_row());
+  context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
   const auto count_pairs = [&](const PackLayout& keys) {
-    if (context.work != nullptr) context.count(part + " / attention", attention_pairs(layout, keys, shape.causal), 4 * heads * d);
+    count_attention(context, part + " / attention", layout, keys, shape.causal, heads * d, few * d);
   };
   if (heads == few && shape.rotary_base == 0 && inputs.cache == nullptr) {
     count_pairs(layout);
@@ -96,12 +96,12 @@ torch::Tensor TextBlock::attend_memory(const torch::Tensor& normed, const PackLa
     ADATAPE_CHECK(inputs.memory != nullptr, "model", "expected a memory for cross-attention, got none");
     const std::vector<torch::Tensor> halves = cross_key_value->forward(inputs.memory->values).view({-1, 2, few, d}).unbind(1);
     memory.append(halves[0], halves[1], inputs.memory->layout);
-    context.count(part + " / memory projections", inputs.memory->layout->lengths(), cross_key_value->flops_per_row());
+    context.count(part + " / memory projections", inputs.memory->layout->lengths(), cross_key_value->cost_per_row());
   }
   AttentionOptions options;
   options.scale = shape.scaled ? 0 : 1;
-  context.count(part + " / cross-attention projections", layout.lengths(), cross_query->flops_per_row() + cross_output->flops_per_row());
-  if (context.work != nullptr) context.count(part + " / cross-attention", attention_pairs(layout, *memory.layout), 4 * heads * d);
+  context.count(part + " / cross-attention projections", layout.lengths(), cross_query->cost_per_row() + cross_output->cost_per_row());
+  count_attention(context, part + " / cross-attention", layout, *memory.layout, /*causal=*/false, heads * d, few * d);
   return packed_attention(cross_query->forward(normed).view({-1, heads, d}), memory.key, memory.value, layout, *memory.layout, options);
 }
 
@@ -113,7 +113,7 @@ PackedTokens TextBlock::forward(const PackedTokens& x, const TextBlockInputs& in
     return dropout(branch, layout, shape.dropout, context, place + which);
   };
   const auto feed = [&](const torch::Tensor& normed) {
-    context.count(part + " / feed-forward", layout.lengths(), feed_forward->flops_per_row());
+    context.count(part + " / feed-forward", layout.lengths(), feed_forward->cost_per_row());
     return dropped(feed_forward->forward(normed), 2);
   };
   const torch::Tensor normed = attention_norm->forward(x.values);

@@ -34,6 +34,30 @@ TEST(TapeUsage, AgreesWithTheEvaluation) {
   for (int64_t b = 0; b < 120; ++b) EXPECT_EQ(usage.covariates[b], ones[b].item<double>());
 }
 
+// A transformer of one block by hand: sequences of 8 symbols, width 16, feed-forward network 24, no class token.
+TEST(TapeUsage, BytesAreWhatComesInAndGoesOutAndWeightsOnceAPass) {
+  const TemporaryFolder folder;
+  RunConfig config =
+      tiny_config({"task.length=8", "task.nonzero_minimum=1", "task.nonzero_maximum=8", "model.name=transformer", "model.blocks=1",
+                   "model.width=16", "model.heads=2", "model.ffn_width=24", "model.input=tokens", "model.pooling=gap", "training.steps=1"});
+  const LoadedRun run = load_run(train_run(folder / "run", std::move(config)), {}, at::kCPU);
+  std::map<std::string, PartCost> parts;
+  for (const PartCost& part : measure_tape_usage(run, at::kCPU, 20, 0).cost) parts[part.part] = part;
+  const PartCost& projections = parts.at("block 0 / attention projections");
+  EXPECT_DOUBLE_EQ(projections.bytes, 4.0 * 8 * ((16 + 48) + (16 + 16)));
+  EXPECT_DOUBLE_EQ(projections.weight_bytes, 4.0 * (16 * 48 + 48 + 16 * 16 + 16));
+  EXPECT_DOUBLE_EQ(projections.flops, 2.0 * 8 * (16 * 48 + 16 * 16));
+  const PartCost& attention = parts.at("block 0 / attention");
+  EXPECT_DOUBLE_EQ(attention.bytes, 4.0 * 8 * 4 * 16);  // q, k, v in, one out
+  EXPECT_DOUBLE_EQ(attention.weight_bytes, 0);
+  EXPECT_DOUBLE_EQ(attention.flops, 4.0 * 8 * 8 * 16);
+  const PartCost& network = parts.at("block 0 / feed-forward");
+  EXPECT_DOUBLE_EQ(network.weight_bytes, 4.0 * (2 * 16 * 24 + 24 + 16));
+  const Table table = cost_table({projections, attention});
+  EXPECT_EQ(table.rows.back().front(), "all");
+  EXPECT_EQ(table.rows.back()[2], "100.00 %");
+}
+
 TEST(TapeUsage, ShowsEveryStepOfAReading) {
   const TemporaryFolder folder;
   const LoadedRun run = load_run(train_run(folder / "run", small_adatape()), {}, at::kCPU);

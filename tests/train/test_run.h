@@ -73,7 +73,7 @@ class TinyModel : public Model {
       std::vector<int64_t> lengths;
       for (size_t b = 0; b + 1 < batch.offsets.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
       output.block_tokens = {lengths, std::vector<int64_t>(lengths.size(), 1)};
-      output.work = {{"mean", lengths, 4}, {"head", std::vector<int64_t>(lengths.size(), 1), 16}};
+      output.work = {{"mean", lengths, 4, {}, 0}, {"head", std::vector<int64_t>(lengths.size(), 1), 16, {}, 0}};
     }
     return output;
   }
