@@ -1,16 +1,29 @@
 #!/usr/bin/env bash
 # Fashion-MNIST: AdaTape with both banks, ViT, a ViT of AdaTape's FLOPs, UViT, U2T and A-ViT; equal examples seen, augmentation and optimiser.
-# One model after the other on all cores (seconds are results). Goes on where it was stopped; table, report.html and results.json in runs/images.
+# And AdaTape trained for the knob, with thresholds drawn at random. A core each, then all are timed one after the other on all cores.
+# Goes on where it was stopped; table, report.html and results.json in runs/images.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 adatape=build/release/adatape
 out=runs/images
 mkdir -p "$out"
-for model in adatape_input_bank adatape_learnable_bank vit vit_equal_flops uvit u2t avit; do
-  folder="$out/$model"
-  resume=()
-  [ -d "$folder" ] && resume=(--resume)
-  $adatape train "configs/images/fashion_mnist/$model.toml" --output "$folder" "${resume[@]}" "$@"
-done
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+
+train() { # MODEL ARGUMENTS...
+  local model=$1 resume=() start
+  shift
+  [ -f "$out/$model/result.json" ] && return 0
+  [ -d "$out/$model" ] && resume=(--resume)
+  start=$(date +%s)
+  echo "$(date +%H:%M:%S)  $model begins"
+  $adatape train "configs/images/fashion_mnist/$model.toml" --output "$out/$model" --threads 1 --quiet "${resume[@]}" "$@" \
+    > "$out/$model.log" 2>&1 < /dev/null || { echo "failed: $model: $(tail -n 1 "$out/$model.log")" >&2; return 255; }
+  echo "$(date +%H:%M:%S)  $model: $(($(date +%s) - start)) s,$(sed -n 's/^ *test accuracy *//p' "$out/$model.log")"
+  rm -f "$out/$model.log"
+}
+export -f train
+export adatape out
+printf '%s\n' adatape_input_bank vit_equal_flops adatape_learnable_bank adatape_random_threshold uvit u2t avit vit |
+  OMP_NUM_THREADS=1 xargs -P "$(nproc)" -I{} bash -c 'train "$@"' train {} "$@"
 echo
-$adatape compare "$out"/*/ --output "$out"
+$adatape compare "$out"/*/ --speed --sweep --output "$out"

@@ -1,7 +1,13 @@
 #include "adatape/analysis/comparison.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
+
+#include "adatape/analysis/number_text.h"
 
 #include "adatape/core/check.h"
 #include "adatape/train/tape_calibration.h"
@@ -65,6 +71,43 @@ void measure(Comparison& comparison, at::Device device, const MeasureOptions& op
     }
     comparison.measurements.push_back(std::move(measurement));
   }
+  if (progress) progress(comparison.models.size());
+}
+
+namespace {
+
+// Examples a second, and of how many examples a pass was.
+std::pair<double, int64_t> speed_of(const LoadedRun& run, at::Device device) {
+  const at::NoGradGuard no_grad;
+  if (device.is_cpu()) run.model->pack_for_inference(torch::kFloat);
+  const int64_t count = std::min(kSpeedBatch, run.task->held_out_size(Split::kTest));
+  const Batch batch = run.task->held_out_batch(Split::kTest, 0, count).to(device);
+  std::vector<double> seconds;
+  for (int64_t pass = 0; pass <= kSpeedPasses; ++pass) {
+    const auto start = std::chrono::steady_clock::now();
+    run.model->forward(batch, {}).logits.cpu();  // waits for a device
+    if (pass > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return {static_cast<double>(count) / median_of(seconds), count};
+}
+
+}  // namespace
+
+void measure_speeds(Comparison& comparison, at::Device device, const std::function<void(size_t done)>& progress) {
+  for (size_t i = 0; i < comparison.models.size(); ++i) {
+    if (progress) progress(i);
+    for (const SeedRuns& seed : comparison.models[i].seeds) {
+      FinishedRun& run = comparison.runs[static_cast<size_t>(seed.chosen - comparison.runs.data())];
+      try {
+        const auto [speed, examples] = speed_of(load_run(run.folder, {}, device), device);
+        run.examples_per_second = speed;
+        run.result["examples_per_second"] = speed;
+        run.result["speed_measured"] = {{"device", device.str()}, {"threads", at::get_num_threads()}, {"batch_size", examples}};
+      } catch (const Error&) {  // measure() says what is wrong with it
+      }
+    }
+  }
+  comparison.speed_measured = true;
   if (progress) progress(comparison.models.size());
 }
 

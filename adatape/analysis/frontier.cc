@@ -131,11 +131,13 @@ Figure accuracy_against(const Comparison& comparison, const CostAxis& axis) {
 void add_frontiers(Page& page, const Comparison& comparison) {
   const bool images = std::all_of(comparison.runs.begin(), comparison.runs.end(), [](const FinishedRun& run) { return run.images; });
   page.html("<h2>What accuracy costs</h2>\n<div class=\"grid\">\n");
-  page.figure(
-      accuracy_against(comparison, {&FinishedRun::examples_per_second, images ? "images a second" : "examples a second", true}),
-      "Test accuracy against speed: examples a second in evaluation, forward passes alone, on the machine of the run. Circles: adaptive, "
-      "squares: baselines, hollow diamonds: controls. Several seeds: the mean, bars of one standard deviation, and the seeds in pale. The "
-      "dotted line joins the models that no other one beats in both.");
+  page.figure(accuracy_against(comparison, {&FinishedRun::examples_per_second, images ? "images a second" : "examples a second", true}),
+              std::string("Test accuracy against speed: examples a second of forward passes alone, ") +
+                  (comparison.speed_measured ? "all models timed on one machine, one after the other" : "on the machine of the run") +
+                  ". Circles: adaptive, "
+                  "squares: baselines, hollow diamonds: controls. Several seeds: the mean, bars of one standard deviation, and the seeds "
+                  "in pale. The "
+                  "dotted line joins the models that no other one beats in both.");
   page.figure(accuracy_against(comparison, {&FinishedRun::flops, "FLOPs of an example"}),
               "The same against the FLOPs of an example's forward pass, tokens really used.");
   page.figure(accuracy_against(comparison, {&FinishedRun::tokens, "tokens of an example"}),

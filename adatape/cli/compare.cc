@@ -47,7 +47,7 @@ struct Arguments {
   int64_t examples = 2000;
   int threads = 0;
   std::string benchmarks;
-  bool json = false, sweep = false, family = false;
+  bool json = false, sweep = false, family = false, speed = false;
 };
 
 int compare(const Arguments& arguments) {
@@ -63,6 +63,14 @@ int compare(const Arguments& arguments) {
     std::cerr << "adatape: " << folder
               << " is left out: it has no result.json, so it is unfinished; go on with it by `adatape train --output " << folder
               << " --resume`" << std::endl;
+  }
+  if (arguments.speed) {
+    Progress timing("timing", static_cast<int64_t>(comparison.models.size()), "models", /*quiet=*/arguments.json);
+    measure_speeds(comparison, device, [&](size_t done) {
+      if (stop_requested()) throw Interrupted("comparison stopped; nothing was written");
+      timing.update(static_cast<int64_t>(done));
+    });
+    timing.finish();
   }
   Progress progress("reading tapes", static_cast<int64_t>(comparison.models.size()), "models", /*quiet=*/arguments.json);
   measure(comparison, device, {arguments.examples, kShownExamples, arguments.sweep}, [&](size_t done) {
@@ -103,6 +111,8 @@ std::function<int()> declare_compare(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_flag("--sweep", arguments->sweep, "measure models that halt by a threshold over the whole range of tape budgets (see evaluate)");
+  app.add_flag("--speed", arguments->speed,
+               "time all models on this machine, one after the other, in the place of the speeds that their runs wrote down");
   app.add_flag("--family", arguments->family,
                "systems on several tasks, each against the goal of its configuration: a section a task instead of one table");
   app.add_option("--benchmarks", arguments->benchmarks,

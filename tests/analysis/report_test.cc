@@ -154,6 +154,22 @@ TEST_F(ReportTest, SweepsTapeBudgets) {
   EXPECT_FALSE(rows[1].contains("tape_budgets") || rows[0].contains("images_per_second"));
 }
 
+TEST_F(ReportTest, SpeedsMeasuredAnewTakeThePlaceOfTheRuns) {
+  Comparison comparison = read_comparison({train_run(folder_ / "a", small_adatape()), train_run(folder_ / "b", tiny_config())}, "adatape");
+  for (FinishedRun& run : comparison.runs) run.examples_per_second = 1;
+  const std::string broken = comparison.models[1].first().folder;
+  fs::remove(broken + "/model.safetensors");
+  measure_speeds(comparison, at::kCPU);
+  measure(comparison, at::kCPU, {.examples = 20, .shown = 0});
+  const ordered_json rows = measured_results_json(comparison)["runs"];
+  EXPECT_GT(comparison.runs[0].examples_per_second, 10);
+  EXPECT_EQ(rows[0]["examples_per_second"], comparison.runs[0].examples_per_second);
+  EXPECT_EQ(rows[0]["speed_measured"]["batch_size"], kSpeedBatch);
+  EXPECT_EQ(comparison.runs[1].examples_per_second, 1);  // could not be opened
+  EXPECT_FALSE(rows[1].contains("speed_measured"));
+  EXPECT_THAT(report_html(comparison), HasSubstr("timed on one machine"));
+}
+
 TEST_F(ReportTest, SaysWhatCouldNotBeMeasured) {
   const std::string run = train_run(folder_ / "a", small_adatape());
   fs::remove(run + "/model.safetensors");

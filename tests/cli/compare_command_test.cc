@@ -1,3 +1,5 @@
+#include <fstream>
+
 #include "program.h"
 
 namespace adatape {
@@ -43,6 +45,23 @@ TEST_F(CompareCommandTest, TableResultsAndReport) {
   row.erase("folder");
   row.erase("learning_rates");
   EXPECT_EQ(row, json::parse(content_of(path("runs/one/result.json"))));
+}
+
+TEST_F(CompareCommandTest, FamilyAndSpeed) {
+  train("runs/one", "--set goal=0.3 --set 'published=0.5, say'");
+  std::ofstream(path("benchmarks.json"))
+      << R"([{"name": "halting_saved_act", "ours_ms": 1, "rival": "all_steps", "rival_ms": 2, "ratio": 0.95, "goal": 0.9}])";
+  const Outcome outcome = run("compare runs/one --family --speed --benchmarks benchmarks.json -o out --examples 50");
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, AllOf(HasSubstr("parity"), HasSubstr("test accuracy"), HasSubstr("30.00 %"), HasSubstr("out/report.html")));
+  const json results = json::parse(content_of(path("out/results.json")));
+  EXPECT_EQ(results["runs"][0]["goal"], 0.3);
+  EXPECT_EQ(results["runs"][0]["published"], "0.5, say");
+  EXPECT_EQ(results["runs"][0]["value"], results["runs"][0]["accuracy"]);
+  EXPECT_TRUE(results["runs"][0].contains("speed_measured"));
+  EXPECT_EQ(results["time_saved"][0]["ratio"], 0.95);
+  EXPECT_THAT(content_of(path("out/report.html")), HasSubstr("halting_saved_act"));
+  EXPECT_THAT(error_of("compare runs/one --benchmarks benchmarks.json -o out"), HasSubstr("--family"));
 }
 
 TEST_F(CompareCommandTest, UnfinishedRunsAreLeftOut) {
