@@ -2,7 +2,7 @@
 BUILD := build/release
 JOBS ?= $(shell nproc)
 
-.PHONY: all help setup build tests parity parity-full fashion images images-full ablations test test-python check bench bench-peers format clean
+.PHONY: all help setup build tests parity parity-full fashion images images-full family family-full ablations test test-python check bench bench-peers format clean
 .DEFAULT_GOAL := all
 
 all: build ## build the program: build/release/adatape
@@ -37,7 +37,15 @@ images: build ## AdaTape, ViT, UViT, U2T and A-ViT on Fashion-MNIST; accuracy ag
 images-full: build ## the same with three seeds, on cluttered scenes and with the long recipe; goes on where it stopped (days)
 	@./scripts/images_full.sh
 
-ablations: build ## AdaTape-ViT with one thing changed at a time; table and runs/ablations/report.html (an hour)
+family: build ## every system on its own task: goals, published results, time saved; runs/family/report.html (45 minutes)
+	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_benchmarks
+	@./scripts/family.sh
+
+family-full: build ## all of their configurations with three seeds; goes on where it stopped (a day)
+	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_benchmarks
+	@SEEDS=$${SEEDS:-3} LIST=configs/family_full.txt OUT=runs/family-full ./scripts/family.sh
+
+ablations: build ## AdaTape-ViT with one thing changed at a time; table and runs/ablations/report.html (20 minutes)
 	@./scripts/ablations.sh
 
 test: tests ## build and run all tests

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# AdaTape-ViT on Fashion-MNIST with one thing changed at a time: table and report in runs/ablations. Goes on where it stopped.
+# AdaTape-ViT on Fashion-MNIST with one thing changed at a time: table and report in runs/ablations. A core each. Goes on where it stopped.
 #   STEPS=200 make ablations     a short try
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,14 +25,21 @@ control_random model.readers.0.selection=random
 control_given_order model.readers.0.selection=given_order
 control_read_everything model.readers.0.selection=all'
 
-while read -r label assignments; do
-  run=$out/$label
-  [ -f "$run/result.json" ] && continue
-  resume=()
+train() { # LABEL ASSIGNMENTS...
+  local label=$1 run=$out/$1 resume=() sets start
+  sets=(--set "label=$1" --set "training.steps=$steps" --set training.evaluate_every=500)
+  shift
+  [ -f "$run/result.json" ] && return 0
   [ -d "$run" ] && resume=(--resume)
-  sets=(--set "label=$label" --set "training.steps=$steps")
-  for assignment in $assignments; do sets+=(--set "$assignment"); done
-  $adatape train configs/images/fashion_mnist/adatape_input_bank.toml "${sets[@]}" --output "$run" "${resume[@]}" "$@" < /dev/null
-done <<< "$variants"
+  for assignment in "$@"; do sets+=(--set "$assignment"); done
+  start=$(date +%s)
+  $adatape train configs/images/fashion_mnist/adatape_input_bank.toml "${sets[@]}" --output "$run" --threads 1 --quiet "${resume[@]}" \
+    > "$out/$label.log" 2>&1 < /dev/null || { echo "failed: $label: $(tail -n 1 "$out/$label.log")" >&2; return 255; }
+  echo "$(date +%H:%M:%S)  $label: $(($(date +%s) - start)) s, $(sed -n 's/^ *test accuracy *//p' "$out/$label.log")"
+  rm -f "$out/$label.log"
+}
+export -f train
+export adatape out steps
+OMP_NUM_THREADS=1 xargs -P "$(nproc)" -I{} bash -c 'train {}' <<< "$variants"
 echo
-$adatape compare "$out"/*/ --output "$out"
+$adatape compare "$out"/*/ --speed --output "$out"

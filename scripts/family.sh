@@ -32,7 +32,8 @@ list_runs() {
     grep -v '^#' "$list" | while read -r config arguments; do
       local name
       [ -n "$config" ] || continue
-      name=$(basename "$(dirname "$config")")_$(basename "$config" .toml)
+      name=$(sed -n 's/.*--set label=\([^ ]*\).*/\1/p' <<< "$arguments")
+      name=${name:-$(basename "$(dirname "$config")")_$(basename "$config" .toml)}
       case " ${only:-$name} " in *" $name "*) ;; *) continue ;; esac
       echo "${name}_seed_$seed $config --seed $seed $arguments"
     done
