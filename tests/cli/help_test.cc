@@ -19,6 +19,32 @@ TEST_F(HelpTest, TeachesTheProgram) {
   EXPECT_EQ(run("").output, help.output);
 }
 
+// The words behind `title` in the main help, one command a line: {"train", "train a model ..."}.
+std::vector<std::pair<std::string, std::string>> rows_of(const std::string& help, const std::string& title) {
+  std::vector<std::pair<std::string, std::string>> rows;
+  std::istringstream lines(help.substr(help.find("\n" + title + "\n") + title.size() + 2));
+  for (std::string line; std::getline(lines, line) && !line.empty();) {
+    const size_t name = line.find_first_not_of(' '), end = line.find(' ', name), summary = line.find_first_not_of(' ', end);
+    rows.emplace_back(name == 2 ? line.substr(name, end - name) : "", summary == std::string::npos ? "" : line.substr(summary));
+  }
+  return rows;
+}
+
+TEST_F(HelpTest, EachCommandIsOneLineInTheTableAndTeachesInItsOwnHelp) {
+  const auto rows = rows_of(run("--help").output, "Subcommands:");
+  ASSERT_EQ(rows.size(), 12u);
+  for (const auto& [name, summary] : rows) {
+    ASSERT_NE(name, "") << "a line that is no command: " << summary;
+    EXPECT_GE(summary.size(), 20u) << name;
+    EXPECT_LE(summary.size(), 90u) << name;
+    EXPECT_TRUE(std::islower(summary.front()) != 0 && summary.back() != '.') << summary;  // a phrase, in the manner of its neighbours
+    const std::string own = run(name + " --help").output;
+    EXPECT_THAT(own, ::testing::StartsWith(summary + "\nUsage: adatape " + name)) << name;
+    EXPECT_THAT(own, ::testing::ContainsRegex("\nExamples?:\n  adatape " + name + " ")) << name;
+    EXPECT_GE(own.find("\nExample") - own.rfind("\n\n", own.find("\nExample") - 2), 60u) << name << " has examples and no explanation";
+  }
+}
+
 TEST_F(HelpTest, EachCommandHasExamplesAndDefaults) {
   const std::string train = run("train --help").output;
   EXPECT_THAT(train,
