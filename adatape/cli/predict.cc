@@ -43,7 +43,7 @@ constexpr const char* kMore =
     "\n"
     "Examples:\n"
     "  adatape predict runs/fashion/adatape shirt.jpg boot.png --show shown\n"
-    "  adatape predict runs/fashion/adatape shirt.jpg --tape-budget 60%          60 % of the FLOPs of full tapes on average\n"
+    "  adatape predict runs/fashion/adatape shirt.jpg --tape-budget 80%          80 % of the FLOPs of full tapes on average\n"
     "  adatape predict runs/fashion/adatape *.jpg --top 1 --json";
 
 struct Arguments {

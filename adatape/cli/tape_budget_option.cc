@@ -13,9 +13,11 @@ std::unique_ptr<Task> open_task(const LoadedRun& run, const std::string& budget)
   try {
     return find_task(run.config.task->name).make_task(*run.config.task);
   } catch (const Error& error) {
-    throw Error(concat("--tape-budget: expected the data of the run's task here, to calibrate on its validation examples, got: ",
-                       error.what(), "; set the data's place (--set task.path=DIR), or calibrate where the data is (adatape evaluate ",
-                       run.folder, " --tape-budget ", budget, ") and give what that prints (--set model.readers.0.threshold=X) instead"));
+    std::string got = error.what();
+    if (got.ends_with('.')) got.pop_back();
+    throw Error(concat("--tape-budget: expected the data that the run was trained on, to calibrate on its validation examples, got: ", got,
+                       "; or calibrate where the data is (adatape evaluate ", run.folder, " --tape-budget ", budget,
+                       ") and give here what that prints: --set model.readers.0.threshold=X"));
   }
 }
 

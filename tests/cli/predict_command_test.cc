@@ -114,8 +114,9 @@ TEST_F(PredictCommandTest, ReadsForATapeBudget) {
 
   // Where the data is not: the settings that were printed are what travels.
   std::filesystem::remove_all(path("data"));
-  EXPECT_THAT(error_of("predict run red.jpg --tape-budget 1"), AllOf(HasSubstr("--tape-budget: expected the data of the run's task here"),
-                                                                     HasSubstr("found none; set the data's place"), HasSubstr("--set ")));
+  EXPECT_THAT(error_of("predict run red.jpg --tape-budget 1"),
+              AllOf(HasSubstr("--tape-budget: expected the data that the run was trained on"), HasSubstr("--set model.readers.0."),
+                    HasSubstr("found none; or calibrate where the data is (adatape evaluate run --tape-budget 1)")));
   const json travelled = rows_at("--set " + least[0]["tape_budget"]["settings"][0].get<std::string>());
   EXPECT_EQ(travelled[0]["flops"], least[0]["flops"]);
   EXPECT_EQ(travelled[0]["top"], least[0]["top"]);
