@@ -1,6 +1,4 @@
 // adatape analyse RUN: what a model with tapes reads, as pictures, a page and data.
-#include <ATen/Parallel.h>
-
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -11,12 +9,12 @@
 #include "adatape/analysis/survey_pictures.h"
 #include "adatape/analysis/tape_budget_table.h"
 #include "adatape/cli/command.h"
+#include "adatape/cli/inference.h"
+#include "adatape/cli/tape_budget_option.h"
 #include "adatape/core/check.h"
-#include "adatape/core/device.h"
 #include "adatape/core/files.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
-#include "adatape/train/tape_calibration.h"
 
 namespace adatape::cli {
 namespace {
@@ -39,27 +37,23 @@ constexpr const char* kMore =
     "  adatape analyse runs/images/adatape_input_bank --tape-budget 6 --output runs/six_tokens";
 
 struct Arguments {
-  std::string folder, output, budget, device = "auto";
+  std::string folder, output;
+  InferenceOptions inference;
+  TapeBudgetOption budget;
   int64_t examples = 10000;
-  int threads = 0;
 };
 
 int analyse(const Arguments& arguments) {
   install_stop_handlers();
-  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
-  const c10::Device device = parse_device(arguments.device);
+  const c10::Device device = arguments.inference.start();
   LoadedRun run = load_run(arguments.folder, {}, device);
+  arguments.inference.prepare(*run.model, device);
   const std::string output = arguments.output.empty() ? arguments.folder + "/analysis" : arguments.output;
   std::string remark;
-  if (!arguments.budget.empty()) {
-    const TapeBudget budget = parse_tape_budget(arguments.budget);
-    TapeCalibration calibration(run, device, kCalibrationExamples, [] {
-      if (stop_requested()) throw Interrupted("analysis stopped; nothing was written");
-    });
-    const TapeSetting setting = calibration.find(budget);
-    apply_tape_setting(run, setting);
-    remark = concat("tape budget ", budget.text, setting.met ? "" : ", nearest below", setting.beyond_training ? ", beyond training" : "");
-    std::cout << tape_budget_remarks({BudgetResult{setting, {}}});
+  if (const auto setting = arguments.budget.apply(run, device, /*quiet=*/false)) {
+    remark = concat("tape budget ", setting->budget.text, setting->met ? "" : ", nearest below",
+                    setting->beyond_training ? ", beyond training" : "");
+    std::cout << tape_budget_remarks({BudgetResult{*setting, {}}});
   }
   const int64_t examples = std::min(arguments.examples, run.task->held_out_size(Split::kTest));
   Progress progress("analyse", examples, "examples");
@@ -94,10 +88,8 @@ std::function<int()> declare_analyse(CLI::App& app) {
       ->type_name("N")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--tape-budget", arguments->budget, "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (60%)")
-      ->type_name("X");
-  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  arguments->budget.declare(app);
+  arguments->inference.declare(app);
   return [arguments] { return analyse(*arguments); };
 }
 

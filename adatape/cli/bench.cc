@@ -83,7 +83,6 @@ int bench(const Arguments& arguments) {
 
 std::function<int()> declare_bench(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  app.description("Measures images/s, parameters and FLOPs of untrained models of published sizes, on this machine.");
   app.footer(kMore);
   app.add_option("WHAT", arguments->what, "models")->required()->check(CLI::IsMember({"models"}))->type_name("");
   const auto list = [&](const char* name, std::vector<std::string>& value, const char* help) {

@@ -12,6 +12,13 @@
 namespace adatape::cli {
 namespace {
 
+constexpr const char* kMore =
+    "The way back of `adatape import`.\n"
+    "timm: the state_dict of VisionTransformer as a safetensors file, of a model \"vit\" on images with exact GELU; the same bits.\n"
+    "\n"
+    "Example:\n"
+    "  adatape export runs/vit --to timm --output vit.safetensors";
+
 struct Options {
   std::string to, model, output;
 };
@@ -36,13 +43,10 @@ int run(const Options& options) {
 
 std::function<int()> declare_export(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.description(
-      "Writes the weights of a model folder as another library names them: the way back of `adatape import`.\n"
-      "timm: the state_dict of VisionTransformer as a safetensors file, of a model \"vit\" on images with exact GELU; the same bits.");
+  app.footer(kMore);
   app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
   app.add_option("--to", options->to, "whose names: timm")->required()->check(CLI::IsMember({"timm"}));
   app.add_option("--output", options->output, "file to make")->required()->type_name("FILE.safetensors");
-  app.footer("Example:\n  adatape export --to timm runs/vit --output vit.safetensors");
   return [options] { return run(*options); };
 }
 

@@ -11,6 +11,18 @@
 namespace adatape::cli {
 namespace {
 
+constexpr const char* kMore =
+    "For those who port or debug: logits and every intermediate.\n"
+    "Input: `images` float [B, C, H, W] in [-1, 1], `symbols` / `token_ids` integers [B, L], or `vectors` float [B, L, D]; sequences\n"
+    "also packed ([total], [total, D]) with `offsets` [B + 1]; an encoder-decoder also reads `decoder_symbols` / `decoder_ids`.\n"
+    "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the\n"
+    "reading after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with\n"
+    "--gradients grad/PARAMETER of sum(logits * cotangent) + ponder weight * mean ponder loss, from `cotangent` [B, classes] in the\n"
+    "input.\n"
+    "\n"
+    "Example:\n"
+    "  adatape forward runs/parity/adatape --input in.safetensors --output out.safetensors --gradients";
+
 struct Options {
   std::string model, input, output, device = "cpu";
   std::vector<std::string> assignments;
@@ -115,16 +127,7 @@ int run(const Options& options) {
 
 std::function<int()> declare_forward(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.description(
-      "Runs a model on the tensors of a file and writes logits and every intermediate, for those who port or debug.\n"
-      "Input: `images` float [B, C, H, W] in [-1, 1], `symbols` / `token_ids` integers [B, L], or `vectors` float [B, L, D]; sequences "
-      "also\n"
-      "packed ([total], [total, D]) with `offsets` [B + 1]; an encoder-decoder also reads `decoder_symbols` / `decoder_ids`.\n"
-      "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the "
-      "reading\n"
-      "after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with "
-      "--gradients\n"
-      "grad/PARAMETER of sum(logits * cotangent) + ponder weight * mean ponder loss, from `cotangent` [B, classes] in the input.");
+  app.footer(kMore);
   app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
   app.add_option("--input", options->input, "tensors to read")->required()->type_name("IN.safetensors");
   app.add_option("--output", options->output, "file to write")->required()->type_name("OUT.safetensors");
@@ -133,7 +136,6 @@ std::function<int()> declare_forward(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_flag("--gradients", options->gradients, "also write the gradient of every parameter");
-  app.footer("Example:\n  adatape forward runs/parity/adatape --input in.safetensors --output out.safetensors --gradients");
   return [options] { return run(*options); };
 }
 

@@ -12,6 +12,14 @@
 namespace adatape::cli {
 namespace {
 
+constexpr const char* kMore =
+    "A text model (gpt, palm, t5) writes symbol by symbol; keys and values of what it has read are kept. A decoder goes on with the\n"
+    "prompt; an encoder-decoder answers it. Equal seeds give equal text, whatever other prompts there are.\n"
+    "\n"
+    "Examples:\n"
+    "  adatape generate runs/text/palm --prompt \"It is \" --tokens 200 --temperature 0.8\n"
+    "  adatape generate runs/text/t5_reverse --prompt 31415 --temperature 0";
+
 struct Options {
   std::string model, device = "auto";
   std::vector<std::string> prompts, assignments;
@@ -50,9 +58,7 @@ int run(Options options) {
 
 std::function<int()> declare_generate(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.description(
-      "Writes what a text model (gpt, palm, t5) says next, symbol by symbol; keys and values of what it has read are kept.\n"
-      "A decoder goes on with the prompt; an encoder-decoder answers it. Equal seeds give equal text, whatever other prompts there are.");
+  app.footer(kMore);
   app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
   app.add_option("--prompt", options->prompts, "text to begin with; several may be given")
       ->required()
@@ -73,10 +79,6 @@ std::function<int()> declare_generate(CLI::App& app) {
   app.add_option("--seed", options->generate.seed, "of the draws")->type_name("S")->capture_default_str();
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  app.footer(
-      "Examples:\n"
-      "  adatape generate runs/text/palm --prompt \"It is \" --tokens 200 --temperature 0.8\n"
-      "  adatape generate runs/text/t5_reverse --prompt 31415 --temperature 0");
   return [options] { return run(*options); };
 }
 

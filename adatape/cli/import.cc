@@ -18,6 +18,17 @@
 namespace adatape::cli {
 namespace {
 
+constexpr const char* kMore =
+    "The model folder (model.safetensors, config.toml) is one that evaluate and forward open.\n"
+    "The configuration says what the weights are: a run configuration whose [task] and [model] fit them. Every parameter must be found\n"
+    "in the weights with the right shape, and every tensor of the weights must have a place; the first that does not is named. Position\n"
+    "embeddings of another image size are resampled (bicubic, anti-aliased).\n"
+    "\n"
+    "Examples:\n"
+    "  adatape import --from scenic adatape_b16.toml checkpoint.msgpack --output models/adatape\n"
+    "  adatape import --from timm vit.toml model.safetensors --output models/vit       with name = \"vit_small_patch16_224\" in [model]\n"
+    "  adatape import --from transformers gpt2.toml model.safetensors --set model.size=gpt2 --output models/gpt2";
+
 struct Options {
   std::string from, config, weights, output;
   std::vector<std::string> assignments;
@@ -78,29 +89,20 @@ int run(const Options& options) {
 
 std::function<int()> declare_import(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.description(
-      "Turns published weights into a model folder (model.safetensors, config.toml) that evaluate and forward open.\n"
-      "The configuration says what the weights are: a run configuration whose [task] and [model] fit them. Every parameter must be found "
-      "in the\n"
-      "weights with the right shape, and every tensor of the weights must have a place; the first that does not is named. Position\n"
-      "embeddings of another image size are resampled (bicubic, anti-aliased).");
-  app.add_option(
-         "--from", options->from,
-         "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT), timm (state_dict of a ViT or DeiT; also "
-         "for A-ViT, which has their weights) or transformers (Hugging Face: GPT-2, T5)")
+  app.footer(kMore);
+  app.add_option("--from", options->from,
+                 "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT), timm (state_dict of a ViT or DeiT; also "
+                 "for A-ViT, which has their weights) or transformers (Hugging Face: GPT-2, T5)")
       ->required()
       ->check(CLI::IsMember({"scenic", "timm", "transformers"}));
   app.add_option("config", options->config, "configuration that fits the weights")->required()->type_name("CONFIG.toml");
-  app.add_option("weights", options->weights,
-                 "scenic: Flax checkpoint (.msgpack), or its tensors with names joined by / (.safetensors); timm, transformers: .safetensors")
+  app.add_option(
+         "weights", options->weights,
+         "scenic: Flax checkpoint (.msgpack), or its tensors with names joined by / (.safetensors); timm, transformers: .safetensors")
       ->required()
       ->type_name("WEIGHTS");
   app.add_option("--output", options->output, "model folder to make")->required()->type_name("MODEL");
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
-  app.footer(
-      "Examples:\n  adatape import --from scenic configs/images/adatape.toml checkpoint.msgpack --output models/adatape\n"
-      "  adatape import --from timm vit.toml model.safetensors --output models/vit       with name = \"vit_small_patch16_224\" in [model]\n"
-      "  adatape import --from transformers gpt2.toml model.safetensors --set model.size=gpt2 --output models/gpt2");
   return [options] { return run(*options); };
 }
 

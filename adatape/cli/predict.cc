@@ -1,5 +1,4 @@
 // adatape predict MODEL PICTURE...: which class do pictures show, and what did that cost?
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -8,12 +7,15 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 
 #include "adatape/analysis/draw_reading.h"
+#include "adatape/analysis/tape_budget_table.h"
 #include "adatape/cli/command.h"
+#include "adatape/cli/inference.h"
+#include "adatape/cli/tape_budget_option.h"
 #include "adatape/core/check.h"
-#include "adatape/core/device.h"
 #include "adatape/core/files.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
@@ -34,19 +36,22 @@ using nlohmann::ordered_json;
 constexpr const char* kMore =
     "Pictures are JPEG or PNG of any size and colour; they are resized, cropped and turned into the model's colours as its config.toml\n"
     "says. Tokens: those of the longest block, tape included. Time: the forward pass of this picture alone, after one that warms up.\n"
-    "--show writes a PNG for each picture: as the model saw it, and beside it the patches that were read, shaded by weight and numbered "
-    "by\n"
-    "step. A picture that is missing or broken is reported, the others go on, and the exit status is 1.\n"
+    "--tape-budget moves the halting thresholds until the validation examples of the run's own data read as much on average, as in\n"
+    "`adatape evaluate`, and prints them as --set assignments, with which predict needs no data; a single picture reads more or less.\n"
+    "--show writes a PNG for each picture: as the model saw it, and beside it the patches that were read, shaded by weight and numbered\n"
+    "by step. A picture that is missing or broken is reported, the others go on, and the exit status is 1.\n"
     "\n"
     "Examples:\n"
     "  adatape predict runs/fashion/adatape shirt.jpg boot.png --show shown\n"
+    "  adatape predict runs/fashion/adatape shirt.jpg --tape-budget 80%          80 % of the FLOPs of full tapes on average\n"
     "  adatape predict runs/fashion/adatape *.jpg --top 1 --json";
 
 struct Arguments {
-  std::string folder, show, device = "auto";
+  std::string folder, show;
+  InferenceOptions inference;
+  TapeBudgetOption budget;
   std::vector<std::string> pictures, assignments;
   int64_t top = 5;
-  int threads = 0;
   bool json = false;
 };
 
@@ -77,8 +82,16 @@ class Predictor {
                     "--show expects a model that reads a tape from patches of the picture, got ", run_.config.model->name);
       make_directories(arguments.show);
     }
+    arguments.inference.prepare(*run_.model, device);
+    budget_ = arguments.budget.apply(run_, device, /*quiet=*/arguments.json);
+    if (run_.task != nullptr) {
+      for (const std::string& note : run_.task->notes()) std::cerr << "adatape: " << note << std::endl;
+    }
     run_forward(Picture(preprocess_.height, preprocess_.width));
   }
+
+  // The setting of --tape-budget, where there is one.
+  const std::optional<TapeSetting>& budget() const { return budget_; }
 
   // What there is to say about one picture. Error when it cannot be read.
   ordered_json predict(const std::string& file) {
@@ -91,6 +104,8 @@ class Predictor {
     const auto [output, seconds] = run_forward(view);
     ordered_json row = {{"file", name}, {"width", whole.width}, {"height", whole.height}, {"top", top_of(output.logits)}};
     add_cost(output, row);
+    if (budget_)
+      row["tape_budget"] = {{"budget", budget_->budget.text}, {"met", budget_->met}, {"settings", tape_setting_assignments(*budget_)}};
     row["seconds"] = seconds;
     row["preparing_seconds"] = preparing;
     if (!arguments_.show.empty()) row["shown"] = show(file, view, output);
@@ -165,7 +180,8 @@ class Predictor {
 
   const Arguments& arguments_;
   const at::Device device_;
-  const LoadedRun run_;
+  LoadedRun run_;
+  std::optional<TapeSetting> budget_;
   Preprocess preprocess_;
   std::vector<std::string> classes_;
   bool sigmoid_ = false;  // each class for itself: probabilities do not add up to 1
@@ -187,8 +203,8 @@ std::string text_of(const ordered_json& row) {
 int predict(const Arguments& arguments) {
   install_stop_handlers();
   const at::NoGradGuard no_grad;
-  if (arguments.threads > 0) at::set_num_threads(arguments.threads);
-  Predictor predictor(arguments, parse_device(arguments.device));
+  Predictor predictor(arguments, arguments.inference.start());
+  if (predictor.budget() && !arguments.json) std::cout << tape_budget_remarks({BudgetResult{*predictor.budget(), {}}});
   ordered_json rows = ordered_json::array();
   bool failed = false;
   for (const std::string& file : arguments.pictures) {
@@ -225,8 +241,8 @@ std::function<int()> declare_predict(CLI::App& app) {
   app.add_option("--set", arguments->assignments, "change a key of its config.toml (may be repeated); keys that change shapes are refused")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  arguments->budget.declare(app);
+  arguments->inference.declare(app);
   app.add_flag("--json", arguments->json, "JSON on stdout: a list with an object for each picture");
   return [arguments] { return predict(*arguments); };
 }

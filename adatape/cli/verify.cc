@@ -10,6 +10,16 @@
 namespace adatape::cli {
 namespace {
 
+constexpr const char* kMore =
+    "A golden case is a small model whose answers an independent implementation computed: a folder with case.json,\n"
+    "weights.safetensors, inputs.safetensors and expected.safetensors. Each expected tensor is compared\n"
+    "(|got - expected| <= tolerance x max(1, max |expected|), integers equal); one that is not produced is a failure.\n"
+    "Exit status 1 when a tensor is past its tolerance. Without expected.safetensors nothing is compared (status 0).\n"
+    "\n"
+    "Examples:\n"
+    "  adatape verify tests/golden/*\n"
+    "  adatape verify tests/golden/vit_timm --output vit.safetensors";
+
 struct Options {
   std::vector<std::string> folders;
   std::string output;
@@ -53,16 +63,10 @@ int run(const Options& options) {
 
 std::function<int()> declare_verify(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.description(
-      "Runs golden cases: small models whose answers independent implementations computed.\n"
-      "A case is a folder with case.json, weights.safetensors, inputs.safetensors and expected.safetensors. Each expected tensor is "
-      "compared\n"
-      "(|got - expected| <= tolerance x max(1, max |expected|), integers equal); one that is not produced is a failure.\n"
-      "Exit status 1 when a tensor is past its tolerance. Without expected.safetensors nothing is compared (status 0).");
+  app.footer(kMore);
   app.add_option("cases", options->folders, "case folders")->required()->type_name("CASE_DIR");
   app.add_option("--output", options->output, "write every tensor to this file, under the names of expected.safetensors")
       ->type_name("OUT.safetensors");
-  app.footer("Examples:\n  adatape verify tests/golden/*\n  adatape verify tests/golden/vit_timm --output vit.safetensors");
   return [options] { return run(*options); };
 }
 

@@ -14,9 +14,11 @@ TEST_F(AnalyseCommandTest, WritesAPageAndData) {
       "--set model.name=adatape --set task.length=12 --set model.readers.0.before_block=0 --set model.readers.0.max_tape_tokens=4 "
       "--set model.readers.0.rows_per_step=2 --set training.steps=5";
   ASSERT_EQ(run("train tiny.toml -q -o tape " + settings).status, 0);
-  const Outcome outcome = run("analyse tape --examples 70 --tape-budget 3");
+  const Outcome outcome = run("analyse tape --examples 70 --tape-budget 3 --calibration-examples 50 --verbose --threads 1");
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
-  EXPECT_THAT(outcome.output, ::testing::AllOf(HasSubstr("tape/analysis/analysis.html"), HasSubstr("budget 3: ")));
+  EXPECT_THAT(outcome.output, ::testing::AllOf(HasSubstr("tape/analysis/analysis.html"), HasSubstr("budget 3: "),
+                                               HasSubstr(" on 50 validation examples by --set model.readers.0.threshold=")));
+  EXPECT_THAT(outcome.errors, ::testing::AllOf(HasSubstr("kernels: matrix products "), HasSubstr(", 1 threads\n")));
   EXPECT_THAT(content_of(path("tape/analysis/analysis.html")), HasSubstr("tape budget 3"));
   EXPECT_TRUE(exists("tape/analysis/plotly.min.js"));
   EXPECT_EQ(nlohmann::json::parse(content_of(path("tape/analysis/analysis.json")))["examples"], 70);

@@ -1,3 +1,6 @@
+#include <map>
+#include <sstream>
+
 #include "adatape/models/registry.h"
 #include "program.h"
 
@@ -17,6 +20,37 @@ TEST_F(HelpTest, TeachesTheProgram) {
   EXPECT_THAT(help.output, AllOf(HasSubstr("adatape: train and measure transformers"), HasSubstr("train"), HasSubstr("evaluate"),
                                  HasSubstr("list"), HasSubstr("Examples:\n  adatape list models")));
   EXPECT_EQ(run("").output, help.output);
+}
+
+// The words behind `title` in the main help, one command a line: {"train", "train a model ..."}.
+std::vector<std::pair<std::string, std::string>> rows_of(const std::string& help, const std::string& title) {
+  std::vector<std::pair<std::string, std::string>> rows;
+  std::istringstream lines(help.substr(help.find("\n" + title + "\n") + title.size() + 2));
+  for (std::string line; std::getline(lines, line) && !line.empty();) {
+    const size_t name = line.find_first_not_of(' '), end = line.find(' ', name), summary = line.find_first_not_of(' ', end);
+    rows.emplace_back(name == 2 ? line.substr(name, end - name) : "", summary == std::string::npos ? "" : line.substr(summary));
+  }
+  return rows;
+}
+
+TEST_F(HelpTest, TheTableHasALineForEachCommandAndItsOwnHelpTeaches) {
+  const auto rows = rows_of(run("--help").output, "Subcommands:");
+  ASSERT_EQ(rows.size(), 12u);
+  for (const auto& [name, summary] : rows) {
+    ASSERT_NE(name, "") << "a line that is no command: " << summary;
+    EXPECT_GE(summary.size(), 20u) << name;
+    EXPECT_LE(summary.size(), 90u) << name;
+    EXPECT_TRUE(std::islower(summary.front()) != 0 && summary.back() != '.') << summary;  // a phrase, in the manner of its neighbours
+  }
+  for (const auto& [name, words] : std::map<std::string, std::string>{{"forward", "`images` float [B, C, H, W]"},
+                                                                      {"generate", "Equal seeds give equal text"},
+                                                                      {"import", "Every parameter must be found"},
+                                                                      {"export", "the same bits"},
+                                                                      {"verify", "(|got - expected| <= tolerance"},
+                                                                      {"bench", "the median counts"}}) {
+    const std::string own = run(name + " --help").output;
+    EXPECT_THAT(own, AllOf(HasSubstr(words), ::testing::ContainsRegex("\nExamples?:\n  adatape " + name + " "))) << name;
+  }
 }
 
 TEST_F(HelpTest, EachCommandHasExamplesAndDefaults) {

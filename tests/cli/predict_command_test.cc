@@ -70,6 +70,7 @@ TEST_F(PredictCommandTest, NamesClassesAndShowsWhatWasRead) {
   EXPECT_GT(rows[0]["flops"], 0);
   EXPECT_GT(rows[0]["seconds"], 0);
   EXPECT_EQ(rows[0]["shown"], "shown/red.png");
+  EXPECT_FALSE(rows[0].contains("tape_budget"));
   const std::string shown = testing::content_of(path("shown/red.png"));
   const Picture picture = decode_picture(encoded(shown));
   EXPECT_EQ(picture.height, 448);
@@ -82,6 +83,43 @@ TEST_F(PredictCommandTest, NamesClassesAndShowsWhatWasRead) {
   const Outcome evaluated = run("evaluate run --json");
   EXPECT_EQ(evaluated.status, 0) << evaluated.errors;
   EXPECT_EQ(json::parse(evaluated.output)["accuracy"], 1.0);
+}
+
+TEST_F(PredictCommandTest, ReadsForATapeBudget) {
+  train_run();
+  const auto rows_at = [&](const std::string& options) {
+    const Outcome outcome = run("predict run red.jpg blue.png --json " + options);
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    return json::parse(outcome.output);
+  };
+  const json least = rows_at("--tape-budget 1"), full = rows_at("--tape-budget 100%");
+  const json evaluated = json::parse(run("evaluate run --json --tape-budget 1,100%").output)["tape_budgets"];
+  for (size_t i = 0; i < 2; ++i) {  // with one or with all three steps every picture costs the same
+    EXPECT_EQ(least[i]["tape_length"], 1);
+    EXPECT_EQ(least[i]["tokens"], 4 + 1);
+    EXPECT_EQ(least[i]["flops"], evaluated[0]["flops"]);
+    EXPECT_EQ(full[i]["tape_length"], 3);
+    EXPECT_EQ(full[i]["tokens"], 4 + 3);
+    EXPECT_EQ(full[i]["flops"], evaluated[1]["flops"]);
+    EXPECT_GT(full[i]["flops"], least[i]["flops"]);
+    EXPECT_EQ(least[i]["tape_budget"]["budget"], "1");
+    EXPECT_EQ(least[i]["tape_budget"]["met"], true);
+    EXPECT_EQ(least[i]["tape_budget"]["settings"], evaluated[0]["settings"]);
+  }
+  const Outcome text = run("predict run red.jpg --tape-budget 1 --verbose --threads 1 --calibration-examples 1");
+  EXPECT_THAT(text.output, AllOf(::testing::StartsWith("  budget 1: 1.000 tape tokens on 1 validation examples by --set model.readers.0."),
+                                 HasSubstr("  5 tokens, 1 of them on tape, ")));
+  EXPECT_THAT(text.errors, AllOf(HasSubstr("kernels: matrix products "), HasSubstr(", 1 threads\n")));
+  EXPECT_THAT(error_of("predict run red.jpg --tape-budget lots"), HasSubstr("mean tape tokens such as 4.5"));
+
+  // Where the data is not: the settings that were printed are what travels.
+  std::filesystem::remove_all(path("data"));
+  EXPECT_THAT(error_of("predict run red.jpg --tape-budget 1"),
+              AllOf(HasSubstr("--tape-budget: expected the data that the run was trained on"), HasSubstr("--set model.readers.0."),
+                    HasSubstr("found none; or calibrate where the data is (adatape evaluate run --tape-budget 1)")));
+  const json travelled = rows_at("--set " + least[0]["tape_budget"]["settings"][0].get<std::string>());
+  EXPECT_EQ(travelled[0]["flops"], least[0]["flops"]);
+  EXPECT_EQ(travelled[0]["top"], least[0]["top"]);
 }
 
 TEST_F(PredictCommandTest, GoesOnBehindABrokenPicture) {
@@ -141,6 +179,7 @@ warmup_steps = 2
   EXPECT_EQ(rows[0]["top"].size(), 2u);
   EXPECT_EQ(rows[0]["tape_length"], 0);
   EXPECT_THAT(error_of("predict run bright.jpg --show shown"), HasSubstr("--show expects a model that reads a tape"));
+  EXPECT_THAT(error_of("predict run bright.jpg --tape-budget 2"), HasSubstr("expected a model with a reader that halts by a threshold"));
 }
 
 TEST_F(PredictCommandTest, SaysWhatIsWrong) {
@@ -148,6 +187,7 @@ TEST_F(PredictCommandTest, SaysWhatIsWrong) {
   ASSERT_EQ(run("train tiny.toml -q -o run --set training.steps=5").status, 0);
   EXPECT_THAT(error_of("predict run red.jpg"), HasSubstr("expected a model of pictures, got one of task parity"));
   EXPECT_THAT(error_of("predict run"), HasSubstr("PICTURE"));
+  EXPECT_THAT(error_of("predict run red.jpg --precision float16"), HasSubstr("--precision"));
 }
 
 }  // namespace
