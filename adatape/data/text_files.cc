@@ -8,13 +8,15 @@
 
 namespace adatape {
 
-std::vector<std::string> read_text_files(const std::string& path, const std::string& hint) {
+std::vector<std::string> read_text_files(const std::string& path, const std::string& hint, const TextSearch& search) {
   namespace fs = std::filesystem;
   const std::string rest = hint.empty() ? "" : "; " + hint;
   ADATAPE_CHECK(fs::exists(path), path, "expected a text file or a folder of them, found nothing there", rest);
   std::vector<std::string> names, texts;
   if (fs::is_directory(path)) {
-    for (const auto& entry : fs::recursive_directory_iterator(path)) {
+    for (auto entries = fs::recursive_directory_iterator(path); entries != fs::recursive_directory_iterator(); ++entries) {
+      const fs::directory_entry& entry = *entries;
+      if (entry.is_directory() && (!search.below || entry.path().filename() == search.skip)) entries.disable_recursion_pending();
       if (!entry.is_symlink() && entry.is_regular_file()) names.push_back(entry.path().string());
     }
     std::sort(names.begin(), names.end());

@@ -3,7 +3,9 @@
 #include "adatape/tasks/addition/addition_task.h"
 #include "adatape/tasks/algorithmic/algorithmic_task.h"
 #include "adatape/tasks/cluttered_scenes/cluttered_scenes_task.h"
+#include "adatape/tasks/graphs/graphs_task.h"
 #include "adatape/tasks/image_classification/image_classification_task.h"
+#include "adatape/tasks/language_identification/language_identification_task.h"
 #include "adatape/tasks/language_modelling/language_modelling_task.h"
 #include "adatape/tasks/logic/logic_task.h"
 #include "adatape/tasks/nested_arithmetic/nested_arithmetic_task.h"
@@ -32,6 +34,9 @@ const std::vector<TaskEntry>& task_registry() {
       {"algorithmic", "copy, reverse or add decimal numbers (arXiv 1807.03819)", make_algorithmic_config, make_algorithmic_task},
       {"language_modelling", "which byte of a text comes next (any text files, such as Debian's fortunes)", make_language_modelling_config,
        make_language_modelling_task},
+      {"language_identification", "in which language is a window of text written (any folder of texts, such as Debian's fortunes)",
+       make_language_identification_config, make_language_identification_task},
+      {"graphs", "are two nodes of a random graph connected, or is its number of triangles odd", make_graphs_config, make_graphs_task},
   };
   return registry;
 }

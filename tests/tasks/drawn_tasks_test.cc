@@ -77,7 +77,7 @@ TEST_P(DrawnTasks, ShapesFitTheSpecification) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, DrawnTasks, ::testing::Values("logic", "addition", "sort", "nested_arithmetic"),
+INSTANTIATE_TEST_SUITE_P(All, DrawnTasks, ::testing::Values("logic", "addition", "sort", "nested_arithmetic", "graphs"),
                          [](const auto& one) { return std::string(one.param); });
 
 }  // namespace

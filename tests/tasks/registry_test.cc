@@ -30,7 +30,7 @@ TEST(TaskRegistry, EntriesMakeTheirConfigurations) {
     EXPECT_TRUE(keys.contains("name"));
   }
   EXPECT_EQ(names, (std::set<std::string>{"parity", "image_classification", "logic", "addition", "sort", "nested_arithmetic",
-                                          "cluttered_scenes", "algorithmic", "language_modelling"}));
+                                          "cluttered_scenes", "algorithmic", "language_modelling", "language_identification", "graphs"}));
 }
 
 TEST(TaskRegistry, ConfigurationsRoundTrip) {
@@ -49,7 +49,7 @@ TEST(TaskRegistry, NamesTheNearestTask) {
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(),
                  "task: expected one of parity, image_classification, logic, addition, sort, nested_arithmetic, cluttered_scenes, "
-                 "algorithmic, language_modelling, got \"partiy\"; did you mean \"parity\"?");
+                 "algorithmic, language_modelling, language_identification, graphs, got \"partiy\"; did you mean \"parity\"?");
   }
 }
 

@@ -17,7 +17,8 @@ TEST(Configs, AreReadAndSayTheirOwnCommand) {
     // Classes of ImageNet are the folders of pictures that a user has: without them the configuration says so and nothing else.
     const bool needs_pictures = path.find("/images/imagenet/") != std::string::npos;
     const std::string error = testing::error_of([&] { RunConfig::from_document(ConfigDocument::from_file(path)); });
-    EXPECT_TRUE(error.empty() || (needs_pictures && error.find("expected a folder train in") != std::string::npos)) << path << ": " << error;
+    EXPECT_TRUE(error.empty() || (needs_pictures && error.find("expected a folder train in") != std::string::npos))
+        << path << ": " << error;
     EXPECT_THAT(read_file(path), ::testing::HasSubstr("adatape train " + fs::relative(entry.path(), ADATAPE_SOURCE_DIR).string())) << path;
     ++count;
   }
@@ -25,10 +26,11 @@ TEST(Configs, AreReadAndSayTheirOwnCommand) {
 }
 
 // Models that are set against each other see the same examples under the same optimiser.
-TEST(Configs, ImageFamiliesAreTrainedAlike) {
-  for (const char* folder : {"fashion_mnist", "fashion_mnist/long", "cluttered_scenes"}) {
+TEST(Configs, FamiliesAreTrainedAlike) {
+  for (const char* folder :
+       {"images/fashion_mnist", "images/fashion_mnist/long", "images/cluttered_scenes", "graphs", "language_identification"}) {
     std::set<std::string> tasks, trainings;
-    for (const auto& entry : fs::directory_iterator(std::string(ADATAPE_SOURCE_DIR "/configs/images/") + folder)) {
+    for (const auto& entry : fs::directory_iterator(std::string(ADATAPE_SOURCE_DIR "/configs/") + folder)) {
       if (entry.path().extension() != ".toml") continue;
       RunConfig config = RunConfig::from_document(ConfigDocument::from_file(entry.path().string()));
       tasks.insert(to_toml(*config.task));

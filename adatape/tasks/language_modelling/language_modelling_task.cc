@@ -15,23 +15,16 @@ namespace adatape {
 namespace {
 
 constexpr char kWhere[] = "task language_modelling";
-constexpr char kDefaultPath[] = "/usr/share/games/fortunes";
-constexpr int64_t kBytes = 256, kBlock = 2048, kBlocksOfAll = 20;
-
-// The split of a block of the text.
-Split split_of(int64_t block) {
-  const int64_t place = block % kBlocksOfAll;
-  return place == kBlocksOfAll / 2 - 1 ? Split::kValidation : place == kBlocksOfAll - 1 ? Split::kTest : Split::kTrain;
-}
+constexpr int64_t kBytes = 256;
 
 }  // namespace
 
 void LanguageModellingConfig::fields(FieldVisitor& visit) {
   visit.text("name", name, "name of the task");
   visit.text("path", path, "a text file, or a folder of them; Debian's fortunes, fortunes-de, -es and -it put theirs where the default is");
-  visit.integer("context", context, {1, kBlock - 1}, "bytes that are read, and predicted, in an example");
+  visit.integer("context", context, {1, kTextBlock - 1}, "bytes that are read, and predicted, in an example");
   visit.integer(
-      "prefix", prefix, {0, kBlock - 1},
+      "prefix", prefix, {0, kTextBlock - 1},
       "for an encoder-decoder: so many bytes are read by the encoder, the rest of the window is the decoder's answer; 0 = a decoder alone");
   visit.integer(
       "vocabulary", vocabulary, {2, 100'000'000},
@@ -66,40 +59,24 @@ std::string LanguageModellingConfig::write_text(const std::vector<int64_t>& symb
   return text;
 }
 
-LanguageModellingTask::LanguageModellingTask(const LanguageModellingConfig& config) : config_(config) {
-  config_.validate();
-  ADATAPE_CHECK(config.vocabulary == kBytes, kWhere, "expected task.vocabulary = 256 to read bytes, got ", config.vocabulary);
-  const std::string hint = config.path == kDefaultPath
-                               ? "install the Debian packages fortunes, fortunes-de, fortunes-es and fortunes-it, or set task.path"
-                               : "set task.path";
-  for (const std::string& text : read_text_files(config.path, hint)) text_ += text;
-  const auto size = static_cast<int64_t>(text_.size()), window = config_.context + 1;
-  for (int64_t block = 0; block * kBlock < size; ++block) {
-    const int64_t begin = block * kBlock, end = std::min(size, begin + kBlock);
-    const Split split = split_of(block);
-    if (split != Split::kTrain) {
-      std::vector<int64_t>& windows = split == Split::kTest ? test_ : validation_;
-      for (int64_t start = begin; start + window <= end; start += window) windows.push_back(start);
-    } else if (!runs_.empty() && runs_.back().second == begin) {
-      runs_.back().second = end;
-    } else {
-      runs_.emplace_back(begin, end);
-    }
-  }
-  std::erase_if(runs_, [&](const auto& run) { return run.second - run.first < window; });
-  starts_before_.push_back(0);
-  for (const auto& [begin, end] : runs_) {
-    training_bytes_ += end - begin;
-    starts_before_.push_back(starts_before_.back() + end - begin - window + 1);
-  }
-  ADATAPE_CHECK(!runs_.empty() && !validation_.empty() && !test_.empty(), kWhere, "expected at least ", kBlock * kBlocksOfAll,
-                " bytes of text in ", config.path, ", got ", size);
+namespace {
+
+std::string whole_text(const std::string& path) {
+  std::string whole;
+  for (const std::string& text : read_text_files(path, text_hint(path))) whole += text;
+  return whole;
 }
 
-const std::vector<int64_t>& LanguageModellingTask::windows_of(Split split) const {
-  ADATAPE_CHECK(split != Split::kTrain, kWhere, "expected the validation or test split, got the training split");
-  return split == Split::kTest ? test_ : validation_;
+const LanguageModellingConfig& checked(const LanguageModellingConfig& config) {
+  config.validate();
+  ADATAPE_CHECK(config.vocabulary == kBytes, kWhere, "expected task.vocabulary = 256 to read bytes, got ", config.vocabulary);
+  return config;
 }
+
+}  // namespace
+
+LanguageModellingTask::LanguageModellingTask(const LanguageModellingConfig& config)
+    : config_(checked(config)), windows_(kWhere, whole_text(config.path), config.context + 1, config.path) {}
 
 // No ATen kernels here, only at::empty: batches are made on threads that must not start an OpenMP team each.
 Batch LanguageModellingTask::batch_of(const std::vector<int64_t>& starts, const std::vector<int64_t>& examples) const {
@@ -116,7 +93,7 @@ Batch LanguageModellingTask::batch_of(const std::vector<int64_t>& starts, const 
     batch.decoder_offsets.push_back(0);
   }
   for (int64_t b = 0; b < count; ++b) {
-    const char* text = text_.data() + starts[static_cast<size_t>(b)];
+    const char* text = windows_.text().data() + starts[static_cast<size_t>(b)];
     for (int64_t i = 0; i < length; ++i) batch.symbols.data_ptr<int64_t>()[b * length + i] = static_cast<uint8_t>(text[i]);
     for (int64_t i = 0; i < answers; ++i) {
       batch.labels.data_ptr<int64_t>()[b * answers + i] = static_cast<uint8_t>(text[first_answer + i]);
@@ -135,16 +112,14 @@ Batch LanguageModellingTask::training_batch(uint64_t seed, uint64_t step, int64_
   std::vector<int64_t> starts, examples;
   for (int64_t b = 0; b < batch_size; ++b) {
     CounterRng random(seed, step, site(Site::kData), static_cast<uint64_t>(b));
-    const auto drawn = static_cast<int64_t>(random.below(static_cast<uint64_t>(starts_before_.back())));
-    const auto run = std::upper_bound(starts_before_.begin(), starts_before_.end(), drawn) - starts_before_.begin() - 1;
-    starts.push_back(runs_[static_cast<size_t>(run)].first + drawn - starts_before_[static_cast<size_t>(run)]);
+    starts.push_back(windows_.draw_start(random));
     examples.push_back(static_cast<int64_t>(step) * batch_size + b);
   }
   return batch_of(starts, examples);
 }
 
 Batch LanguageModellingTask::held_out_batch(Split split, int64_t first, int64_t count) const {
-  const std::vector<int64_t>& windows = windows_of(split);
+  const std::vector<int64_t>& windows = windows_.held_out(split);
   ADATAPE_CHECK(first >= 0 && count >= 0 && first + count <= static_cast<int64_t>(windows.size()), kWhere,
                 "expected held-out examples within 0 .. ", windows.size() - 1, ", got ", count, " from ", first);
   std::vector<int64_t> examples;
@@ -161,13 +136,14 @@ at::Tensor LanguageModellingTask::example_correct(const at::Tensor& logits, cons
 }
 
 std::vector<std::pair<std::string, double>> LanguageModellingTask::describe_loss(double loss, Split split) const {
-  const std::vector<int64_t>& starts = windows_of(split);
+  const std::vector<int64_t>& starts = windows_.held_out(split);
+  const std::string& text = windows_.text();
   const std::lock_guard<std::mutex> guard(lock_);
   if (n_gram_bits_.count(split) == 0) {
     std::vector<std::string> training, windows;
-    for (const auto& [begin, end] : runs_) training.push_back(text_.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
-    for (const int64_t start : starts)
-      windows.push_back(text_.substr(static_cast<size_t>(start), static_cast<size_t>(config_.context) + 1));
+    for (const auto& [begin, end] : windows_.training_runs())
+      training.push_back(text.substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+    for (const int64_t start : starts) windows.push_back(text.substr(static_cast<size_t>(start), static_cast<size_t>(config_.context) + 1));
     n_gram_bits_[split] =
         NGram(static_cast<int>(config_.n_gram), training).bits_per_byte(windows, static_cast<size_t>(std::max<int64_t>(config_.prefix, 1)));
   }
@@ -176,16 +152,6 @@ std::vector<std::pair<std::string, double>> LanguageModellingTask::describe_loss
 
 at::Tensor LanguageModellingTask::example_covariate(const Batch& batch) const {
   return at::full({batch.size()}, static_cast<double>(config_.context), at::kFloat);
-}
-
-std::vector<std::string> LanguageModellingTask::symbol_names() const {
-  std::vector<std::string> names;
-  constexpr char kDigits[] = "0123456789abcdef";
-  for (int64_t byte = 0; byte < kBytes; ++byte) {
-    const bool shown = byte > 0x20 && byte < 0x7f;
-    names.push_back(shown ? std::string(1, static_cast<char>(byte)) : std::string("\\x") + kDigits[byte / 16] + kDigits[byte % 16]);
-  }
-  return names;
 }
 
 std::unique_ptr<TaskConfig> make_language_modelling_config() { return std::make_unique<LanguageModellingConfig>(); }

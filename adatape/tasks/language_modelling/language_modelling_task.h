@@ -6,12 +6,12 @@
 #include <mutex>
 
 #include "adatape/tasks/language_modelling/n_gram.h"
-#include "adatape/tasks/task.h"
+#include "adatape/tasks/text_windows.h"
 
 namespace adatape {
 
 struct LanguageModellingConfig : TaskConfig {
-  std::string path = "/usr/share/games/fortunes";
+  std::string path = kFortunes;
   int64_t context = 128;  // bytes that are read, and predicted, in an example
   int64_t prefix = 0;     // > 0: an encoder reads so many of them, a decoder answers from there on (arXiv 1910.10683, section 3.2.1)
   int64_t vocabulary = 256;
@@ -25,10 +25,9 @@ struct LanguageModellingConfig : TaskConfig {
   std::string write_text(const std::vector<int64_t>& symbols) const override;
 };
 
-// All files end to end are cut into blocks of 2048 bytes; of each 20, one is validation, one test and 18 training. An example is a window
-// of context + 1 bytes: the first `context` are its symbols, the last `context` the answers; with a prefix the encoder reads that, and the
-// decoder 0 and all but the last of the other bytes, which are the answers. Training windows begin anywhere in a run of
-// training blocks, held-out ones lie side by side in a block and do not overlap.
+// All files end to end are one text, split as TextWindows does. An example is a window of context + 1 bytes: the first `context` are its
+// symbols, the last `context` the answers; with a prefix the encoder reads that, and the decoder 0 and all but the last of the other bytes,
+// which are the answers.
 class LanguageModellingTask : public Task {
  public:
   explicit LanguageModellingTask(const LanguageModellingConfig& config);
@@ -36,25 +35,20 @@ class LanguageModellingTask : public Task {
   InputSpec input_spec() const override { return config_.input_spec(); }
   Batch training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const override;
   Batch held_out_batch(Split split, int64_t first, int64_t count) const override;
-  int64_t held_out_size(Split split) const override { return static_cast<int64_t>(windows_of(split).size()); }
-  int64_t epoch_size() const override { return training_bytes_ / config_.context; }
+  int64_t held_out_size(Split split) const override { return static_cast<int64_t>(windows_.held_out(split).size()); }
+  int64_t epoch_size() const override { return windows_.training_bytes() / config_.context; }
   at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const override;
   at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const override;
   std::vector<std::pair<std::string, double>> describe_loss(double loss, Split split) const override;
   at::Tensor example_covariate(const Batch& batch) const override;
   std::string covariate_name() const override { return "length"; }
-  std::vector<std::string> symbol_names() const override;
+  std::vector<std::string> symbol_names() const override { return byte_names(); }
   std::vector<std::string> class_names() const override { return symbol_names(); }
 
  private:
-  const std::vector<int64_t>& windows_of(Split split) const;
   Batch batch_of(const std::vector<int64_t>& starts, const std::vector<int64_t>& examples) const;
   LanguageModellingConfig config_;
-  std::string text_;
-  std::vector<std::pair<int64_t, int64_t>> runs_;  // begin and end of the runs of training blocks that hold a window
-  std::vector<int64_t> starts_before_;             // [runs + 1] windows that begin in the runs before
-  int64_t training_bytes_ = 0;
-  std::vector<int64_t> validation_, test_;  // where windows begin
+  TextWindows windows_;
   mutable std::mutex lock_;
   mutable std::map<Split, double> n_gram_bits_;  // made when first asked for
 };
