@@ -166,7 +166,7 @@ class Predictor {
     const std::string stem = printable(fs::path(file).stem().string());
     std::string name = stem;
     for (int64_t i = 2; !shown_.insert(name).second; ++i) name = concat(stem, '_', i);  // pictures of one name in several folders
-    const std::string path = (fs::path(arguments_.show) / (name + ".png")).string();
+    std::string path = (fs::path(arguments_.show) / (name + ".png")).string();
     write_png(path, draw_readings(as_model_sees(view), readings));
     return path;
   }

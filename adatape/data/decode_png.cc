@@ -70,9 +70,23 @@ bool try_read_rows(Reader& reader, const PictureHeader& header, uint8_t* pixels)
   return true;
 }
 
+// libpng makes room for a whole EXIF chunk before it reads one: an 86-byte file that announces 1.4 GB would have it reserved. What cannot
+// be in the file is refused before that.
+void check_chunk_lengths(const EncodedPicture& encoded) {
+  constexpr size_t kSignature = 8, kFrame = 12;  // length, kind and checksum of a chunk
+  for (size_t at = kSignature; at + kFrame <= encoded.size;) {
+    const size_t length = png_get_uint_32(encoded.bytes + at), left = encoded.size - at - kFrame;
+    ADATAPE_CHECK(length <= left, encoded.name, "expected an intact PNG picture, got a chunk of ", length, " bytes where ", left,
+                  " are left");
+    if (std::memcmp(encoded.bytes + at + 4, "IEND", 4) == 0) return;
+    at += kFrame + length;
+  }
+}
+
 struct Owner {
   Reader reader;
   explicit Owner(const EncodedPicture& encoded) {
+    check_chunk_lengths(encoded);
     reader.bytes = encoded.bytes;
     reader.left = encoded.size;
     reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, fail, stay_silent);

@@ -36,8 +36,8 @@ Taps taps_of(int64_t from, int64_t to, Interpolation interpolation) {
   taps.weights.resize(static_cast<size_t>(to * taps.most));
   for (int64_t i = 0; i < to; ++i) {
     const double centre = scale * (static_cast<double>(i) + 0.5);
-    const int64_t first = std::max<int64_t>(static_cast<int64_t>(centre - support + 0.5), 0);
-    const int64_t count = std::min(static_cast<int64_t>(centre + support + 0.5), from) - first;
+    const int64_t first = std::max<int64_t>(static_cast<int64_t>(std::floor(centre - support + 0.5)), 0);
+    const int64_t count = std::min(static_cast<int64_t>(std::floor(centre + support + 0.5)), from) - first;
     float* weights = taps.weights.data() + i * taps.most;
     double total = 0;
     for (int64_t k = 0; k < count; ++k) {

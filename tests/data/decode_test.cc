@@ -219,6 +219,12 @@ TEST(DecodeTest, RefusesWhatIsCutOffAnywhere) {
   }
   EXPECT_EQ(refusal(""), "photo: expected a JPEG or PNG picture, got an empty file");
   EXPECT_EQ(refusal("GIF89a"), "photo: expected a JPEG or PNG picture, got other data");
+  std::string png = png_bytes(gradient_picture(10, 20).pixels, 10, 20, PNG_COLOR_TYPE_RGB, 8, {}, /*orientation=*/6);
+  const size_t exif = png.find("eXIf");
+  ASSERT_NE(exif, std::string::npos);
+  png.replace(exif - 4, 4, std::string("\x56\0\0\x1a", 4));
+  EXPECT_EQ(refusal(png),
+            concat("photo: expected an intact PNG picture, got a chunk of 1442840602 bytes where ", png.size() - exif - 8, " are left"));
 }
 
 // Whatever happens to the bytes, there is a picture or one error.
