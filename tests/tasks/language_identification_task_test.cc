@@ -22,8 +22,8 @@ using ::testing::StartsWith;
 
 constexpr int kBlocks = 40;
 
-// Three languages: "de" has two files, "en" is a file, "la" is three times as long. Every byte says its block (modulo 40) by the language's
-// own letters: 'de' from 0x40 on, 'en' from 0x80, 'la' from 0xc0.
+// Three languages: "de" has two files, "en" is a file, "la" is three times as long. Every byte says its block, modulo 40, and its language:
+// "de" counts from 0x40 on, "en" from 0x80, "la" from 0xc0.
 class LanguageIdentification : public ::testing::Test {
  protected:
   LanguageIdentification() {
@@ -143,6 +143,25 @@ TEST_F(LanguageIdentification, BatchesAreFunctionsOfSeedStepAndExample) {
   EXPECT_EQ(task.covariate_name(), "length");
   const at::Tensor logits = at::zeros({8, 3});
   EXPECT_NEAR(task.example_loss(logits, batch)[0].item<double>(), std::log(3.0), 1e-6);
+}
+
+// Texts of letters that do not meet: n-grams are always right. Two languages of the same text: the first of them is always the answer.
+TEST_F(LanguageIdentification, NGramsAreTheRival) {
+  const auto repeated = [](const std::string& letters) {
+    std::string text;
+    while (text.size() < kBlocks * 2048) text += letters;
+    return text;
+  };
+  fs::remove(folder_ / "de/two/three");
+  write("de/one", repeated("abc"));
+  write("en.txt", repeated("def"));
+  write("la/all", repeated("ghi"));
+  const auto described = task_of(config()).describe_loss(0, Split::kTest);
+  ASSERT_EQ(described.size(), 1u);
+  EXPECT_EQ(described[0].first, "accuracy of order-2 n-grams");
+  EXPECT_EQ(described[0].second, 1);
+  write("la/all", repeated("def"));
+  EXPECT_NEAR(task_of(config()).describe_loss(0, Split::kValidation)[0].second, 2.0 / 3, 1e-9);
 }
 
 TEST_F(LanguageIdentification, WhatIsMissingIsSaid) {

@@ -42,6 +42,8 @@ TEST(NGramTest, BitsOfWindows) {
                           4;
   EXPECT_NEAR(model.bits_per_byte({"abca", "xa"}), expected, 1e-12);
   EXPECT_EQ(model.bits_per_byte({"a", ""}), 0);
+  EXPECT_NEAR(model.bits("abca"), -std::log2(model.probability("", 'a')) + 4 * expected + std::log2(model.probability("x", 'a')), 1e-12);
+  EXPECT_EQ(model.bits(""), 0);
 }
 
 TEST(NGramTest, LongerContextsHelpWhereTheTextRepeats) {

@@ -3,12 +3,14 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "adatape/core/check.h"
 #include "adatape/data/text_files.h"
 #include "adatape/tasks/classification.h"
 #include "adatape/tasks/image_classification/image_classification_config.h"
 #include "adatape/tasks/language_identification/language_folder.h"
+#include "adatape/tasks/language_modelling/n_gram.h"
 
 namespace adatape {
 namespace {
@@ -33,6 +35,7 @@ void LanguageIdentificationConfig::fields(FieldVisitor& visit) {
   visit.integer("length", length, {.minimum = 1, .maximum = kTextBlock}, "bytes of a window, of the longest where lengths vary");
   visit.integer_or("length_minimum", length_minimum, "length", {.minimum = 1, .maximum = kTextBlock},
                    "bytes of the shortest window; lengths are drawn from here on");
+  visit.integer("n_gram", n_gram, {1, 3}, "order of the n-grams that are shown beside: how many bytes they go by");
 }
 
 void LanguageIdentificationConfig::resolve() {
@@ -127,7 +130,8 @@ int64_t LanguageIdentificationTask::held_out_size(Split split) const {
   return static_cast<int64_t>(least * texts_.size());
 }
 
-Batch LanguageIdentificationTask::held_out_batch(Split split, int64_t first, int64_t count) const {
+std::vector<LanguageIdentificationTask::Window> LanguageIdentificationTask::held_out_windows(Split split, int64_t first,
+                                                                                             int64_t count) const {
   const int64_t size = held_out_size(split), languages = static_cast<int64_t>(texts_.size()), each = size / languages;
   ADATAPE_CHECK(first >= 0 && count >= 0 && first <= size && count <= size - first, kWhere, "expected held-out examples within 0 .. ",
                 size - 1, ", got ", count, " from ", first);
@@ -139,7 +143,11 @@ Batch LanguageIdentificationTask::held_out_batch(Split split, int64_t first, int
     const int64_t place = i / languages * static_cast<int64_t>(starts.size()) / each;
     windows.push_back({language, starts[static_cast<size_t>(place)], draw_length(random), i});
   }
-  return batch_of(windows);
+  return windows;
+}
+
+Batch LanguageIdentificationTask::held_out_batch(Split split, int64_t first, int64_t count) const {
+  return batch_of(held_out_windows(split, first, count));
 }
 
 int64_t LanguageIdentificationTask::epoch_size() const {
@@ -154,6 +162,37 @@ at::Tensor LanguageIdentificationTask::example_loss(const at::Tensor& logits, co
 
 at::Tensor LanguageIdentificationTask::example_correct(const at::Tensor& logits, const Batch& batch) const {
   return classification_correct(kWhere, logits, batch.labels, static_cast<int64_t>(texts_.size()));
+}
+
+std::vector<std::pair<std::string, double>> LanguageIdentificationTask::describe_loss(double, Split split) const {
+  const std::lock_guard<std::mutex> guard(lock_);
+  if (n_gram_accuracy_.count(split) == 0) {
+    std::vector<NGram> models;
+    for (const TextWindows& text : texts_) {
+      std::vector<std::string> training;
+      for (const auto& [begin, end] : text.training_runs())
+        training.push_back(text.text().substr(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+      models.emplace_back(static_cast<int>(config_.n_gram), training);
+    }
+    const std::vector<Window> windows = held_out_windows(split, 0, held_out_size(split));
+    int64_t right = 0;
+    for (const Window& window : windows) {
+      const std::string& text = texts_[static_cast<size_t>(window.language)].text();
+      const std::string bytes = text.substr(static_cast<size_t>(window.start), static_cast<size_t>(window.length));
+      int64_t best = 0;
+      double fewest = std::numeric_limits<double>::infinity();
+      for (size_t i = 0; i < models.size(); ++i) {
+        const double bits = models[i].bits(bytes);
+        if (bits < fewest) {
+          fewest = bits;
+          best = static_cast<int64_t>(i);
+        }
+      }
+      right += best == window.language;
+    }
+    n_gram_accuracy_[split] = static_cast<double>(right) / static_cast<double>(windows.size());
+  }
+  return {{concat("accuracy of order-", config_.n_gram, " n-grams"), n_gram_accuracy_[split]}};
 }
 
 at::Tensor LanguageIdentificationTask::example_covariate(const Batch& batch) const {

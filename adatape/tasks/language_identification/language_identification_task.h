@@ -1,7 +1,9 @@
 // In which language is a window of text written? Bytes as symbols, windows of text files.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "adatape/tasks/text_windows.h"
@@ -15,6 +17,7 @@ struct LanguageIdentificationConfig : TaskConfig {
   std::string languages;                  // comma-separated; empty: those found
   int64_t length = 32;                    // bytes of the longest window
   std::optional<int64_t> length_minimum;  // of the shortest; "length"
+  int64_t n_gram = 2;
 
   LanguageIdentificationConfig() { name = "language_identification"; }
   void fields(FieldVisitor& visit) override;
@@ -39,6 +42,8 @@ class LanguageIdentificationTask : public Task {
   int64_t epoch_size() const override;
   at::Tensor example_loss(const at::Tensor& logits, const Batch& batch) const override;
   at::Tensor example_correct(const at::Tensor& logits, const Batch& batch) const override;
+  // What n-grams of the languages' training text reach: the language whose n-gram gives the window the fewest bits.
+  std::vector<std::pair<std::string, double>> describe_loss(double loss, Split split) const override;
   at::Tensor example_covariate(const Batch& batch) const override;  // float32 [B] on the CPU: length, or the class where all are equal
   std::string covariate_name() const override { return lengths_vary() ? "length" : "class"; }
   std::vector<std::string> symbol_names() const override { return byte_names(); }
@@ -52,10 +57,13 @@ class LanguageIdentificationTask : public Task {
   bool lengths_vary() const { return shortest() < config_.length; }
   int64_t shortest() const { return config_.length_minimum.value_or(config_.length); }
   int64_t draw_length(CounterRng& random) const;
+  std::vector<Window> held_out_windows(Split split, int64_t first, int64_t count) const;
   Batch batch_of(const std::vector<Window>& windows) const;
 
   LanguageIdentificationConfig config_;
   std::vector<TextWindows> texts_;  // by language
+  mutable std::mutex lock_;
+  mutable std::map<Split, double> n_gram_accuracy_;  // made when first asked for
 };
 
 std::unique_ptr<TaskConfig> make_language_identification_config();

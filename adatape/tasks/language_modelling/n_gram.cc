@@ -56,6 +56,15 @@ double NGram::probability(const std::string& context, uint8_t byte) const {
   return probability;
 }
 
+double NGram::bits(const std::string& text) const {
+  double bits = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const size_t begin = i >= levels_.size() - 1 ? i - (levels_.size() - 1) : 0;
+    bits -= std::log2(probability(text.substr(begin, i - begin), static_cast<uint8_t>(text[i])));
+  }
+  return bits;
+}
+
 double NGram::bits_per_byte(const std::vector<std::string>& windows, size_t first) const {
   double bits = 0, bytes = 0;
   for (const std::string& window : windows) {

@@ -19,6 +19,8 @@ class NGram {
 
   // P(byte | the last `order` bytes of context, or as many as there are).
   double probability(const std::string& context, uint8_t byte) const;
+  // -log2 P of a text, its first byte without a context.
+  double bits(const std::string& text) const;
   // Mean of -log2 P over the bytes first .. (>= 1) of each window, each given those before it in its window alone. 0 without any.
   double bits_per_byte(const std::vector<std::string>& windows, size_t first = 1) const;
 
