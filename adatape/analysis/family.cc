@@ -60,7 +60,7 @@ FamilyLine line_of(const ComparedModel& model) {
   const FinishedRun& run = model.first();
   const std::vector<double> values = values_of(model);
   const RunValue mean = {mean_of(values), run_value(run).measure};
-  FamilyLine line = {model.name, value_text(mean), "", ""};
+  FamilyLine line = {run.model, value_text(mean), "", ""};  // labels need only differ within a task
   if (values.size() > 1) {
     line.value = concat(line.value, " (worst of ", values.size(), ": ",
                         value_text({*std::min_element(values.begin(), values.end()), mean.measure}), ")");
