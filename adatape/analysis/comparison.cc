@@ -82,11 +82,12 @@ std::pair<double, int64_t> speed_of(const LoadedRun& run, at::Device device) {
   if (device.is_cpu()) run.model->pack_for_inference(torch::kFloat);
   const int64_t count = std::min(kSpeedBatch, run.task->held_out_size(Split::kTest));
   const Batch batch = run.task->held_out_batch(Split::kTest, 0, count).to(device);
+  run.model->forward(batch, {}).logits.cpu();  // waits for a device
   std::vector<double> seconds;
-  for (int64_t pass = 0; pass <= kSpeedPasses; ++pass) {
+  for (double sum = 0; sum < kSpeedSeconds || seconds.size() < kSpeedPasses; sum += seconds.back()) {
     const auto start = std::chrono::steady_clock::now();
-    run.model->forward(batch, {}).logits.cpu();  // waits for a device
-    if (pass > 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    run.model->forward(batch, {}).logits.cpu();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return {static_cast<double>(count) / median_of(seconds), count};
 }

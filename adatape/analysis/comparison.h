@@ -56,11 +56,12 @@ struct MeasureOptions {
 void measure(Comparison& comparison, at::Device device, const MeasureOptions& options,
              const std::function<void(size_t done)>& progress = {});
 
-// Times all chosen runs on this machine, one after the other, with weights packed for inference: test examples in batches of at most
-// kSpeedBatch, the median of kSpeedPasses passes after a first one. Puts examples_per_second into the runs and their rows of results.json,
-// with "speed_measured" {"device", "threads", "batch_size"} beside it. What cannot be opened keeps its own figure. progress as in
-// measure().
+// Times all chosen runs on this machine, one after the other, with weights packed for inference: test examples in a batch of at most
+// kSpeedBatch, the median pass of kSpeedSeconds (and of kSpeedPasses at least) after a first one. Puts examples_per_second into the runs
+// and their rows of results.json, with "speed_measured" {"device", "threads", "batch_size"} beside it. What cannot be opened keeps its own
+// figure. progress as in measure().
 inline constexpr int64_t kSpeedBatch = 256, kSpeedPasses = 9;
+inline constexpr double kSpeedSeconds = 2;
 void measure_speeds(Comparison& comparison, at::Device device, const std::function<void(size_t done)>& progress = {});
 
 // results_json (results.h) with what was measured on each model's first seed: "tape_budgets" (tape_budget_table.h) and "rows_on_object"

@@ -112,8 +112,8 @@ ModelOutput AdaTape::forward(const Batch& batch, const ForwardOptions& options) 
         output.random_choices.push_back({reading.query_log_density, readers_[next]->config.score_weight});
       output.readings.push_back(std::move(reading));
     }
+    if (options.record) output.block_tokens.push_back(tokens.layout->lengths());  // a pooled block reads them all, too
     tokens = run_block(config_, *blocks_[i], i, config_.blocks, tokens, context);
-    if (options.record) output.block_tokens.push_back(tokens.layout->lengths());
   }
   if (ponder.defined()) output.auxiliary_losses.push_back({"ponder", ponder, config_.ponder_weight});
   answer(*head_, tokens, context, output);

@@ -27,8 +27,8 @@ ModelOutput Transformer::forward(const Batch& batch, const ForwardOptions& optio
   const ForwardContext context = context_of(batch, options, output);
   PackedTokens tokens = stem_->forward(batch, context);
   for (int64_t i = 0; i < config_.blocks; ++i) {
+    if (options.record) output.block_tokens.push_back(tokens.layout->lengths());  // a pooled block reads them all, too
     tokens = run_block(config_, *blocks_[i], i, config_.blocks, tokens, context);
-    if (options.record) output.block_tokens.push_back(tokens.layout->lengths());
   }
   torch::Tensor features;
   answer(*head_, tokens, context, output, options.record ? &features : nullptr);
