@@ -114,6 +114,8 @@ void add_task(Page& page, const Comparison& comparison, const std::string& task,
       "Steps of the models that halt against how hard an example is, or an element of a sequence where the task tells them apart. Bars: "
       "one "
       "standard deviation.");
+  add(ponder_by_position(comparison, models),
+      "Steps of the models that halt element by element against the place in the sequence. Bars: one standard deviation.");
   add(tape_by_covariate(comparison, models), "Tape tokens against how hard an example is. Bars: one standard deviation.");
   add(expert_loads(comparison, models), "The share of a block's choices that each expert serves. What is missing to 100 % was dropped.");
   page.figure(accuracy_curves(comparison, models, CurveAxis::kSteps), "Validation accuracy against steps.");

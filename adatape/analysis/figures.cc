@@ -263,6 +263,37 @@ Figure ponder_by_covariate(const Comparison& comparison, const ModelIndices& mod
   });
 }
 
+Figure ponder_by_position(const Comparison& comparison, const ModelIndices& models) {
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("place in the sequence", "steps", 340)}};
+  figure["layout"]["yaxis"]["rangemode"] = "tozero";
+  for (const size_t index : models) {
+    const std::vector<TapeUsage::PositionSteps>& positions = comparison.measurements[index].usage.ponder_positions;
+    if (positions.empty()) continue;
+    ordered_json x = ordered_json::array(), y = ordered_json::array(), spread = ordered_json::array(), text = ordered_json::array();
+    for (size_t place = 0; place < positions.size(); ++place) {
+      x.push_back(place + 1);
+      y.push_back(short_number(positions[place].mean()));
+      spread.push_back(short_number(positions[place].deviation()));
+      text.push_back(positions[place].examples);
+    }
+    ordered_json trace = {
+        {"type", "scatter"},
+        {"mode", "lines+markers"},
+        {"x", x},
+        {"y", y},
+        {"text", text},
+        {"error_y", {{"type", "data"}, {"array", spread}, {"thickness", 1}, {"width", 2}}},
+        {"name", shown_name(comparison, index)},
+        {"line", {{"color", model_colour(index)}, {"width", 2}}},
+        {"marker", {{"color", model_colour(index)}, {"size", 5}}},
+        {"hovertemplate", "%{y:.2f} steps at place %{x} of %{text} sequences<extra>" + shown_name(comparison, index) + "</extra>"}};
+    if (figure["data"].size() >= kVisibleAtOnce) trace["visible"] = "legendonly";
+    figure["data"].push_back(std::move(trace));
+  }
+  figure["layout"]["showlegend"] = true;
+  return figure;
+}
+
 Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelIndices& models) {
   Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", "test accuracy", 340)}};
   for (const size_t index : models) {

@@ -35,6 +35,10 @@ Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& model
 // Steps of models that halt against how hard the task says an example, or an element of a sequence, is: means and standard deviations.
 Figure ponder_by_covariate(const Comparison& comparison, const ModelIndices& models);
 
+// Steps of models that halt element by element against the place in the sequence: means and standard deviations. Without traces where none
+// does.
+Figure ponder_by_position(const Comparison& comparison, const ModelIndices& models);
+
 // Accuracy against the mean tape length at each budget that was measured (ModelMeasurement::budgets), a line a model.
 Figure budget_curves(const Comparison& comparison, const ModelIndices& models);
 

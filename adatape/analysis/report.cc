@@ -106,6 +106,8 @@ void add_pondering(Page& page, const Comparison& comparison, const ModelIndices&
   page.figure(ponder_by_covariate(comparison, models),
               "Steps against how hard an example is, or an element of a sequence where the task tells them apart. Bars: one standard "
               "deviation.");
+  if (const Figure places = ponder_by_position(comparison, models); !places["data"].empty())
+    page.figure(places, "Steps against the place in the sequence, over all sequences that reach it. Bars: one standard deviation.");
   page.figure(accuracy_by_covariate_figure(comparison, answering), "Test accuracy against what the example is, all test examples.");
   page.html("</div>\n");
 }

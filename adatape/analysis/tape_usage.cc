@@ -89,27 +89,37 @@ namespace {
 
 // Steps as models record them: of each example [B], of each token [B, N], or packed [tokens].
 void add_pondering(TapeUsage& usage, const at::Tensor& recorded, const Batch& host, const Task& task) {
-  const std::vector<double> steps = numbers_of(recorded);
-  if (const at::Tensor by_element = task.element_covariate(host); by_element.defined() && by_element.numel() == recorded.numel()) {
-    usage.ponder_by_element = true;
-    const std::vector<double> covariates = numbers_of(by_element);
-    usage.ponder_steps.insert(usage.ponder_steps.end(), steps.begin(), steps.end());
-    usage.ponder_covariates.insert(usage.ponder_covariates.end(), covariates.begin(), covariates.end());
-    return;
-  }
-  const std::vector<double> covariates = numbers_of(task.example_covariate(host));
-  const int64_t size = host.size(), count = recorded.numel();
-  // Sequences may have tokens beside their elements, equally many each.
-  const bool ragged = !host.offsets.empty() && count > size && recorded.dim() == 1;
-  const int64_t beside = ragged ? (count - host.offsets.back()) / size : 0;
+  const std::vector<double> steps = numbers_of(recorded), covariates = numbers_of(task.example_covariate(host));
+  const at::Tensor by_element = task.element_covariate(host);
+  usage.ponder_by_element = by_element.defined() && by_element.numel() == recorded.numel();
+  const int64_t size = host.size(), count = recorded.numel(), elements = host.offsets.empty() ? 0 : host.offsets.back();
+  // Sequences may have tokens beside their elements, equally many each and before them.
+  const bool of_tokens = count > size && elements > 0;
+  const int64_t beside = of_tokens ? (count - elements) / size : 0;
   size_t at = 0;
   for (int64_t b = 0; b < size; ++b) {
-    const int64_t tokens = ragged ? host.offsets[static_cast<size_t>(b) + 1] - host.offsets[static_cast<size_t>(b)] + beside : count / size;
+    const int64_t tokens =
+        of_tokens ? host.offsets[static_cast<size_t>(b) + 1] - host.offsets[static_cast<size_t>(b)] + beside : count / size;
     double sum = 0;
-    for (int64_t i = 0; i < tokens; ++i) sum += steps.at(at++);
+    for (int64_t i = 0; i < tokens; ++i) {
+      const double taken = steps.at(at++);
+      sum += taken;
+      if (!of_tokens || i < beside) continue;
+      const auto place = static_cast<size_t>(i - beside);
+      if (usage.ponder_positions.size() <= place) usage.ponder_positions.resize(place + 1);
+      TapeUsage::PositionSteps& position = usage.ponder_positions[place];
+      ++position.examples;
+      position.sum += taken;
+      position.squares += taken * taken;
+    }
+    if (usage.ponder_by_element) continue;
     usage.ponder_steps.push_back(tokens > 0 ? sum / static_cast<double>(tokens) : 0);
     usage.ponder_covariates.push_back(covariates[static_cast<size_t>(b)]);
   }
+  if (!usage.ponder_by_element) return;
+  const std::vector<double> difficulties = numbers_of(by_element);
+  usage.ponder_steps.insert(usage.ponder_steps.end(), steps.begin(), steps.end());
+  usage.ponder_covariates.insert(usage.ponder_covariates.end(), difficulties.begin(), difficulties.end());
 }
 
 void add_boxes(ObjectShare& on_object, const ModelOutput& output, const at::Tensor& boxes, const AdaTapeConfig& config,

@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 #include <optional>
 #include <string>
@@ -55,6 +57,15 @@ struct TapeUsage {
   // example (its mean over tokens); and that difficulty, Task::element_covariate or example_covariate. Empty for others.
   std::vector<double> ponder_steps, ponder_covariates;
   bool ponder_by_element = false;
+  // The same steps by place in the sequence, whatever stands there: mean and standard deviation over the examples that are as long. Empty
+  // where a sequence halts as a whole.
+  struct PositionSteps {
+    int64_t examples = 0;
+    double sum = 0, squares = 0;
+    double mean() const { return sum / static_cast<double>(examples); }
+    double deviation() const { return std::sqrt(std::max(0.0, squares / static_cast<double>(examples) - mean() * mean())); }
+  };
+  std::vector<PositionSteps> ponder_positions;
   std::vector<ShownExample> shown;
   std::vector<PartCost> cost;
   ObjectShare on_object;  // of image banks, where the task knows where the thing to be recognised lies; else without examples

@@ -37,7 +37,7 @@ void InferenceOptions::prepare(Module& model, c10::Device on) const {
   if (on.is_cpu()) model.pack_for_inference(half ? torch::kBFloat16 : torch::kFloat);
   if (!verbose) return;
   std::cerr << "kernels: matrix products " << (on.is_cpu() ? ops::packed_linear_kernel_name(half ? at::kBFloat16 : at::kFloat) : "ATen")
-            << ", attention " << ops::packed_attention_kernel_name(on, at::kFloat) << ", tape reading "
+            << ", attention " << ops::packed_attention_kernel_name(on, at::kFloat) << (half ? " bfloat16" : "") << ", tape reading "
             << ops::tape_read_kernel_name(on, at::kFloat) << "; " << on.str() << ", " << at::get_num_threads() << " threads\n";
 }
 

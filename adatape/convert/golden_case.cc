@@ -16,7 +16,8 @@ using Json = nlohmann::json;
 
 double tolerance_of(const Json& tolerances, const std::string& name) {
   const auto given = [&](const std::string& key) { return tolerances.contains(key) ? tolerances[key].get<double>() : -1.0; };
-  if (name.rfind("grad/", 0) == 0 || name.rfind("grad_", 0) == 0 || name.find("/grad/") != std::string::npos) return given("grad") > 0 ? given("grad") : 1e-4;
+  if (name.rfind("grad/", 0) == 0 || name.rfind("grad_", 0) == 0 || name.find("/grad/") != std::string::npos)
+    return given("grad") > 0 ? given("grad") : 1e-4;
   const std::string last = name.substr(name.rfind('/') + 1);  // entries of a case carry a prefix
   for (const std::string& key : {name, last}) {
     if (given(key) > 0) return given(key);
@@ -59,12 +60,14 @@ bool CaseResult::passed() const {
 
 CaseResult run_golden_case(const std::string& folder) {
   const auto file = [&](const char* name) { return (fs::path(folder) / name).string(); };
-  ADATAPE_CHECK(fs::is_directory(folder), folder, "expected a case folder with case.json, found ", fs::exists(folder) ? "a file" : "nothing there");
+  ADATAPE_CHECK(fs::is_directory(folder), folder, "expected a case folder with case.json, found ",
+                fs::exists(folder) ? "a file" : "nothing there");
   Json json;
   try {
     json = Json::parse(read_file(file("case.json")));
-    ADATAPE_CHECK(json.is_object() && json.contains("config") && json["config"].is_object() && json.contains("model") && json["model"].is_string(),
-                  file("case.json"), "expected an object with \"model\" and \"config\"");
+    ADATAPE_CHECK(
+        json.is_object() && json.contains("config") && json["config"].is_object() && json.contains("model") && json["model"].is_string(),
+        file("case.json"), "expected an object with \"model\" and \"config\"");
     const NamedTensors inputs = read_safetensors(file("inputs.safetensors")).tensors;
     const NamedTensors weights = read_safetensors(file("weights.safetensors")).tensors;
     const std::string model = json["model"];

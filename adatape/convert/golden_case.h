@@ -15,13 +15,13 @@ struct TensorComparison {
   double largest_error = 0;  // |got - expected|; for integers the number of places that differ
   double tolerance = 0;      // already times max(1, max |expected|)
   bool passed = false;
-  std::string note;          // shapes that differ ...
+  std::string note;  // shapes that differ ...
 };
 
 struct CaseResult {
   std::string name;
-  NamedTensors tensors;                      // everything produced, under the names of expected.safetensors
-  bool compared = false;                     // expected.safetensors was there
+  NamedTensors tensors;                       // everything produced, under the names of expected.safetensors
+  bool compared = false;                      // expected.safetensors was there
   std::vector<TensorComparison> comparisons;  // empty when not compared
   bool passed() const;
 };
@@ -30,7 +30,8 @@ struct CaseResult {
 CaseResult run_golden_case(const std::string& folder);
 
 // The tensors that a case's model gives; one function a kind of case.
-NamedTensors run_model_case(const nlohmann::json& config, const std::string& model, const NamedTensors& weights, const NamedTensors& inputs);
+NamedTensors run_model_case(const nlohmann::json& config, const std::string& model, const NamedTensors& weights,
+                            const NamedTensors& inputs);
 NamedTensors run_pondernet_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
 NamedTensors run_act_rnn_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);
 NamedTensors run_moe_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);

@@ -155,7 +155,9 @@ NamedTensors run_model_case(const Json& config, const std::string& name, const N
     registry_name = "avit";
     ours = avit_config(config, weights);
   } else {
-    throw Error(concat("golden case: this version has no model for cases of \"", name, "\"; known: adatape, adatape_parity, universal_transformer, vit, a_vit, pondernet, pondernet_vit, act_rnn, t5, gpt, palm, mixture_of_experts, tape_reader"));
+    throw Error(concat("golden case: this version has no model for cases of \"", name,
+                       "\"; known: adatape, adatape_parity, universal_transformer, vit, a_vit, pondernet, pondernet_vit, act_rnn, t5, gpt, "
+                       "palm, mixture_of_experts, tape_reader"));
   }
   Inputs given = read_inputs(inputs, scenic, config.at("classes"));
   auto& encoder = dynamic_cast<EncoderConfig&>(*ours);
@@ -179,7 +181,8 @@ NamedTensors run_model_case(const Json& config, const std::string& name, const N
     for (const AuxiliaryLoss& loss : output.auxiliary_losses) {
       if (!loss.of_batch) continue;
       loss.values.mean().backward({}, /*retain_graph=*/true);
-      for (auto& [key, gradient] : to_source(pieces, parameter_gradients(*model), weights)) result["grad_" + loss.name + "_loss/" + key] = gradient;
+      for (auto& [key, gradient] : to_source(pieces, parameter_gradients(*model), weights))
+        result["grad_" + loss.name + "_loss/" + key] = gradient;
       for (const NamedParameter& parameter : model->named_parameters()) parameter.tensor.mutable_grad().reset();
     }
     cotangent_objective(output, cotangent->second).backward();

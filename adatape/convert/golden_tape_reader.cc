@@ -25,12 +25,14 @@ NamedTensors run_tape_reader_case(const nlohmann::json& config, const NamedTenso
     const bool shared = weights.count(prefix + "bank") > 0;
     const at::Tensor query = leaf(tensor_of(inputs, prefix + "query"));
     const at::Tensor bank = leaf(tensor_of(shared ? weights : inputs, prefix + "bank"));
-    const at::Tensor scale = leaf(tensor_of(weights, prefix + "bank_norm/scale")), bias = leaf(tensor_of(weights, prefix + "bank_norm/bias"));
+    const at::Tensor scale = leaf(tensor_of(weights, prefix + "bank_norm/scale")),
+                     bias = leaf(tensor_of(weights, prefix + "bank_norm/bias"));
     ops::TapeReadOptions read;
     read.max_steps = options.at("T");
     read.threshold = options.at("tau");
     read.rows_per_step = options.value("K", static_cast<int64_t>(static_cast<double>(read.max_steps) / read.threshold));
-    read.key_width = options.contains("key_width") ? options["key_width"].get<int64_t>() : query.size(1) / options.at("key_split").get<int64_t>();
+    read.key_width =
+        options.contains("key_width") ? options["key_width"].get<int64_t>() : query.size(1) / options.at("key_split").get<int64_t>();
     read.ponder = options.value("ponder", "entropy");
     read.query_update = options.value("query_update", "average");
     const auto offsets = shared ? std::optional<at::Tensor>() : tensor_of(inputs, prefix + "bank_offsets").to(at::kLong);

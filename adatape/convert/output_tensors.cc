@@ -58,8 +58,8 @@ NamedTensors output_tensors(const ModelOutput& output) {
 }
 
 torch::Tensor cotangent_objective(const ModelOutput& output, const torch::Tensor& cotangent) {
-  ADATAPE_CHECK(cotangent.sizes() == output.logits.sizes(), "cotangent", "expected the shape of the logits ", output.logits.sizes(), ", got ",
-                cotangent.sizes());
+  ADATAPE_CHECK(cotangent.sizes() == output.logits.sizes(), "cotangent", "expected the shape of the logits ", output.logits.sizes(),
+                ", got ", cotangent.sizes());
   torch::Tensor objective = (output.logits * cotangent).sum();
   for (const AuxiliaryLoss& loss : output.auxiliary_losses) objective = objective + loss.weight * loss.values.mean();
   return objective;

@@ -32,10 +32,10 @@ struct Batch {
   std::vector<int64_t> offsets;          // [B + 1] where each sequence begins; empty for images
   at::Tensor decoder_symbols;            // int64 [decoder total]: what a decoder reads (InputSpec::decoder_length); else undefined
   std::vector<int64_t> decoder_offsets;  // [B + 1]; empty without
-  at::Tensor labels;    // int64 [B], or [total] ([total, answers]) where elements have answers, -1 = none asked; undefined: unknown
+  at::Tensor labels;         // int64 [B], or [total] ([total, answers]) where elements have answers, -1 = none asked; undefined: unknown
   at::Tensor other_labels;   // int64 [B] of the example mixed in; undefined: nothing is mixed
   at::Tensor label_weights;  // float32 [B] share of `labels` in each mixture, the rest is other_labels'; undefined with other_labels
-  at::Tensor examples;  // int64 [B] on the CPU: identity of each example, which random draws key on
+  at::Tensor examples;       // int64 [B] on the CPU: identity of each example, which random draws key on
 
   int64_t size() const { return images.defined() ? images.size(0) : static_cast<int64_t>(offsets.size()) - 1; }
   // Where each example's answers begin, if elements have answers.

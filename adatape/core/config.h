@@ -52,8 +52,8 @@ class FieldVisitor {
   template <class Struct>
   void list(const std::string& name, std::vector<Struct>& value, const std::string& help) {
     list_of(
-        name, help, value.size(),
-        [&](size_t size) { value.assign(size, Struct{}); }, [&](size_t index, FieldVisitor& visit) { value[index].fields(visit); });
+        name, help, value.size(), [&](size_t size) { value.assign(size, Struct{}); },
+        [&](size_t index, FieldVisitor& visit) { value[index].fields(visit); });
   }
 
  protected:
@@ -108,8 +108,8 @@ std::string to_toml(Struct& value) {
 }
 
 struct OptionInfo {
-  std::string key;      // dotted; list elements as readers.N.key
-  std::string type;     // "integer >= 1", "real in (0, 1]", "one of: a, b", "true|false", "text", "integer >= 1 | \"bank\"", ...
+  std::string key;            // dotted; list elements as readers.N.key
+  std::string type;           // "integer >= 1", "real in (0, 1]", "one of: a, b", "true|false", "text", "integer >= 1 | \"bank\"", ...
   std::string default_value;  // as TOML
   std::string help;
 };

@@ -10,7 +10,22 @@
 namespace adatape {
 
 // What a number is drawn for; two sites never share numbers. Blocks and readers add their index: site(Site::kDropout, block).
-enum class Site : uint32_t { kData = 1, kParameters, kDropout, kStochasticDepth, kQueryNoise, kBankMask, kSelection, kShuffle, kAugment, kThreshold, kHalting, kRouterNoise, kSampling, kPositions };
+enum class Site : uint32_t {
+  kData = 1,
+  kParameters,
+  kDropout,
+  kStochasticDepth,
+  kQueryNoise,
+  kBankMask,
+  kSelection,
+  kShuffle,
+  kAugment,
+  kThreshold,
+  kHalting,
+  kRouterNoise,
+  kSampling,
+  kPositions
+};
 constexpr uint32_t site(Site base, uint32_t index = 0) { return static_cast<uint32_t>(base) + (index << 8); }
 
 // The raw generator: 4 x 32 random bits of a 128-bit counter and a 64-bit key (Salmon et al., SC 2011).
@@ -20,10 +35,10 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint3
 class CounterRng {
  public:
   CounterRng(uint64_t seed, uint64_t step, uint32_t site, uint64_t example);
-  uint32_t bits();                        // next 32 random bits
-  double uniform();                       // [0, 1)
-  double normal();                        // N(0, 1), Box-Muller
-  uint64_t below(uint64_t bound);         // 0 .. bound - 1 without modulo bias
+  uint32_t bits();                 // next 32 random bits
+  double uniform();                // [0, 1)
+  double normal();                 // N(0, 1), Box-Muller
+  uint64_t below(uint64_t bound);  // 0 .. bound - 1 without modulo bias
  private:
   std::array<uint32_t, 4> counter_;
   std::array<uint32_t, 2> key_;

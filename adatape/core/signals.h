@@ -6,7 +6,7 @@ namespace adatape {
 // Installs handlers: the first signal raises the flag, a second one ends the process at once.
 void install_stop_handlers();
 bool stop_requested();
-void request_stop();       // as if a signal had come (tests)
+void request_stop();  // as if a signal had come (tests)
 void clear_stop_request();
 
 }  // namespace adatape

@@ -18,9 +18,9 @@ namespace adatape {
 // do not depend on the number of workers. An exception of make(step) is thrown by the next() that would have returned this step, and by
 // every later one. At most `ahead` batches are made and not yet handed out.
 //
-// make runs without autograd, and on workers with OpenMP teams of one thread (theirs alone: the consumer keeps its threads), so that an ATen call
-// inside make does not start a team in each worker. Not thread-safe for several consumers. The destructor waits for calls of make in
-// progress.
+// make runs without autograd, and on workers with OpenMP teams of one thread (theirs alone: the consumer keeps its threads), so that an
+// ATen call inside make does not start a team in each worker. Not thread-safe for several consumers. The destructor waits for calls of make
+// in progress.
 class Prefetcher {
  public:
   using Make = std::function<Batch(uint64_t step)>;

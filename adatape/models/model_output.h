@@ -32,7 +32,7 @@ struct ModelOutput {
   std::map<std::string, torch::Tensor> intermediates;  // steps, remainders, halting_probabilities, features ... (ForwardOptions::record)
   // Filled when ForwardOptions::record is set:
   std::vector<WorkItem> work;
-  std::vector<ExpertLoad> expert_loads;  // one a block (or step) with experts
+  std::vector<ExpertLoad> expert_loads;            // one a block (or step) with experts
   std::vector<std::vector<int64_t>> block_tokens;  // for each block or step that ran: tokens of each example that it computed
 };
 

@@ -60,8 +60,7 @@ void RecurrentPonderNet::advance(PonderState& state, const ForwardContext& conte
     context.count(part + " / cell", state.lengths, cell_->state_cost_per_row());
     return;
   }
-  const torch::Tensor inner =
-      at::gelu(state.projected + expand_state_->forward(state.recurrent.hidden), parse_gelu(config_.gelu) == Gelu::kTanh ? "tanh" : "none");
+  const torch::Tensor inner = apply_gelu(state.projected + expand_state_->forward(state.recurrent.hidden), parse_gelu(config_.gelu));
   state.recurrent.hidden = norm_->forward(state.recurrent.hidden + contract_->forward(inner));
   context.count(part + " / mlp", state.lengths, expand_state_->cost_per_row() + contract_->cost_per_row());
 }

@@ -8,13 +8,13 @@ namespace adatape {
 
 struct UniversalTransformerConfig : EncoderConfig {
   int64_t max_steps = 6;
-  std::string halting = "per_token";     // per_token | per_example
-  std::string output = "accumulated";    // accumulated | basic
+  std::string halting = "per_token";   // per_token | per_example
+  std::string output = "accumulated";  // accumulated | basic
   bool shared_blocks = true;
   double epsilon = 0.01;
-  double halting_bias = -1;              // start of the halting unit's bias; -3 = deep start
+  double halting_bias = -1;  // start of the halting unit's bias; -3 = deep start
   bool step_embedding = false;
-  double ponder_weight = 0.01;           // alpha
+  double ponder_weight = 0.01;  // alpha
 
   void fields(FieldVisitor& visit) override;
 };

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "adatape/core/check.h"
+#include "adatape/nn/gelu_unit.h"
 
 namespace adatape {
 
@@ -39,7 +40,7 @@ torch::Tensor ActivatedMlp::forward(const torch::Tensor& x) const {
     case Activation::kRelu:
       return contract->forward(at::relu(wide));
     case Activation::kGeluTanh:
-      return contract->forward(at::gelu(wide, "tanh"));
+      return contract->forward(tanh_gelu(wide));
     case Activation::kGeluExact:
       return contract->forward(at::gelu(wide, "none"));
     case Activation::kGatedGelu:
@@ -47,7 +48,7 @@ torch::Tensor ActivatedMlp::forward(const torch::Tensor& x) const {
       break;
   }
   const std::vector<torch::Tensor> halves = wide.chunk(2, 1);
-  return contract->forward((activation == Activation::kSwiGlu ? at::silu(halves[0]) : at::gelu(halves[0], "tanh")) * halves[1]);
+  return contract->forward((activation == Activation::kSwiGlu ? at::silu(halves[0]) : tanh_gelu(halves[0])) * halves[1]);
 }
 
 }  // namespace adatape

@@ -131,7 +131,10 @@ torch::Tensor packed_self_attention(const torch::Tensor& qkv, const PackLayout& 
                             qkv.is_cuda() && !options.relative_bias.defined() ? nullptr : &layout.self_attention());
   }
   count_flops(layout, layout, options.causal, heads * head_dim);
-  return std::get<0>(ops::packed_self_attention(qkv, layout.offsets_tensor(), {options.causal, scale_of(options, head_dim)})).flatten(1);
+  const ops::PackedAttentionOptions of_op{options.causal, scale_of(options, head_dim)};
+  if (options.products == torch::kBFloat16 && !at::GradMode::is_enabled())
+    return ops::packed_self_attention_bfloat16(qkv, layout.offsets_tensor(), of_op).flatten(1);
+  return std::get<0>(ops::packed_self_attention(qkv, layout.offsets_tensor(), of_op)).flatten(1);
 }
 
 void KeyValueCache::append(const torch::Tensor& new_key, const torch::Tensor& new_value,

@@ -13,6 +13,8 @@ struct AttentionOptions {
   torch::Tensor relative_bias;
   // 0: 1 / sqrt(head_dim).
   double scale = 0;
+  // kBFloat16: self-attention without a gradient on the CPU takes bfloat16 factors, as packed weights do; elsewhere ignored.
+  torch::Dtype products = torch::kFloat;
 };
 
 // query [Tq, heads, d] by query_layout; key, value [Tk, key_heads, d] by key_layout (key_heads divides heads; 1 = multi-query). The two

@@ -64,7 +64,8 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
   count_attention(context, part + " / attention", layout, layout, /*causal=*/false, width, width);
   const torch::Tensor projected =
       ops::packed_linear(before, qkv->packed, attention_norm->rows()).view({-1, 3, shape.heads, width / shape.heads});
-  const torch::Tensor attended = packed_self_attention(projected, layout);
+  const torch::Tensor attended =
+      packed_self_attention(projected, layout, {.relative_bias = {}, .products = qkv->packed.half() ? torch::kBFloat16 : torch::kFloat});
   const torch::Tensor middle = ops::packed_linear(attended, output->packed, {}, ops::Activation::kNone, before);
   count_feed_forward(layout, context, part);
   torch::Tensor after = at::empty_like(middle);

@@ -4,6 +4,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/nn/gated_unit.h"
+#include "adatape/nn/gelu_unit.h"
 
 namespace adatape {
 
@@ -11,6 +12,8 @@ Gelu parse_gelu(const std::string& name) {
   ADATAPE_CHECK(name == "tanh" || name == "exact", "gelu", "expected \"tanh\" or \"exact\", got \"", name, "\"");
   return name == "tanh" ? Gelu::kTanh : Gelu::kExact;
 }
+
+torch::Tensor apply_gelu(const torch::Tensor& x, Gelu form) { return form == Gelu::kTanh ? tanh_gelu(x) : at::gelu(x); }
 
 namespace {
 void initialize_pair(Linear& expand, Linear& contract, at::Generator& generator) {
@@ -33,7 +36,7 @@ torch::Tensor Mlp::forward(const torch::Tensor& x) const {
   // Without a backward nobody needs the wide activations again: a part of the rows at a time keeps them in the cache.
   const int64_t part = 512 * at::get_num_threads();
   if (at::GradMode::is_enabled() || !x.is_cpu() || x.dim() != 2 || x.size(0) < 2 * part)
-    return contract->forward(at::gelu(expand->forward(x), form));
+    return contract->forward(apply_gelu(expand->forward(x), gelu));
   torch::Tensor out = at::empty({x.size(0), contract->weight.size(0)}, x.options());
   for (int64_t first = 0; first < x.size(0); first += part) {
     const int64_t rows = std::min(part, x.size(0) - first);

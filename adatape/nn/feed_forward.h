@@ -8,6 +8,7 @@ namespace adatape {
 
 enum class Gelu { kTanh, kExact };         // Flax-born and GPT models use tanh, timm-born ones the exact form
 Gelu parse_gelu(const std::string& name);  // "tanh" | "exact"
+torch::Tensor apply_gelu(const torch::Tensor& x, Gelu form);
 
 // Linear(D, m), GELU, Linear(m, D).
 struct Mlp : Module {

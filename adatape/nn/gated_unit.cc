@@ -5,62 +5,44 @@
 
 #include "adatape/core/check.h"
 #include "adatape/ops/cpu_simd.h"
+#include "adatape/ops/plain_calls.h"
 
 namespace adatape {
 namespace {
 
+using ops::cpu::load_part;
 using ops::cpu::sigmoid;
 using ops::cpu::Simd;
-
-// The vectors of a row that is not a multiple of them end in one that is copied through `tail`.
-template <class S, class Body>
-ADATAPE_ALWAYS_INLINE void for_vectors(int64_t width, Body body) {
-  int64_t i = 0;
-  for (; i + S::kLanes <= width; i += S::kLanes) body(i, S::kLanes);
-  if (i < width) body(i, static_cast<int>(width - i));
-}
-
-template <class S>
-ADATAPE_ALWAYS_INLINE void load_some(typename S::Floats& to, const float* from, int count) {
-  if (count == S::kLanes) {
-    S::load(to, from);
-  } else {
-    to = typename S::Floats{};
-    std::memcpy(&to, from, static_cast<size_t>(count) * sizeof(float));
-  }
-}
-
-template <class S>
-ADATAPE_ALWAYS_INLINE void store_some(float* to, const typename S::Floats& from, int count) {
-  std::memcpy(to, &from, static_cast<size_t>(count) * sizeof(float));
-}
+using ops::cpu::store_part;
 
 template <class S>
 ADATAPE_ALWAYS_INLINE void forward_rows(const float* x, int64_t rows, int64_t width, float* out) {
   for (int64_t r = 0; r < rows; ++r, x += 2 * width, out += width) {
-    for_vectors<S>(width, [&](int64_t i, int count) ADATAPE_INLINE_LAMBDA {
+    for (int64_t i = 0; i < width; i += S::kLanes) {
+      const int64_t count = width - i;
       typename S::Floats a, g;
-      load_some<S>(a, x + i, count);
-      load_some<S>(g, x + width + i, count);
+      load_part<S>(a, x + i, count);
+      load_part<S>(g, x + width + i, count);
       sigmoid<S>(g);
-      store_some<S>(out + i, a * g, count);
-    });
+      store_part<S>(out + i, a * g, count);
+    }
   }
 }
 
 template <class S>
 ADATAPE_ALWAYS_INLINE void backward_rows(const float* x, const float* grad, int64_t rows, int64_t width, float* out) {
   for (int64_t r = 0; r < rows; ++r, x += 2 * width, grad += width, out += 2 * width) {
-    for_vectors<S>(width, [&](int64_t i, int count) ADATAPE_INLINE_LAMBDA {
+    for (int64_t i = 0; i < width; i += S::kLanes) {
+      const int64_t count = width - i;
       typename S::Floats a, g, d;
-      load_some<S>(a, x + i, count);
-      load_some<S>(g, x + width + i, count);
-      load_some<S>(d, grad + i, count);
+      load_part<S>(a, x + i, count);
+      load_part<S>(g, x + width + i, count);
+      load_part<S>(d, grad + i, count);
       sigmoid<S>(g);
       const typename S::Floats through_a = d * g;
-      store_some<S>(out + i, through_a, count);
-      store_some<S>(out + width + i, through_a * a * (1.0f - g), count);
-    });
+      store_part<S>(out + i, through_a, count);
+      store_part<S>(out + width + i, through_a * a * (1.0f - g), count);
+    }
   }
 }
 
@@ -105,7 +87,7 @@ struct GateFunction : torch::autograd::Function<GateFunction> {
 
 torch::Tensor gated_unit(const torch::Tensor& x) {
   ADATAPE_CHECK(x.dim() == 2 && x.size(1) % 2 == 0, "gated unit", "expected [rows, 2 m], got ", x.sizes());
-  if (!x.is_cpu() || x.scalar_type() != at::kFloat) return at::glu(x, -1);
+  if (ops::plain_calls() || !x.is_cpu() || x.scalar_type() != at::kFloat) return at::glu(x, -1);
   return GateFunction::apply(x);
 }
 

@@ -2,6 +2,8 @@
 
 #include <atomic>
 
+#include "adatape/ops/dense_linear/dense_linear.h"
+
 namespace adatape {
 namespace {
 std::atomic<int64_t> flops_done{0};
@@ -12,6 +14,7 @@ void add_matrix_product_flops(int64_t flops) { flops_done.fetch_add(flops, std::
 
 torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
   add_matrix_product_flops(2 * x.numel() / x.size(-1) * weight.numel());
+  if (ops::has_dense_linear(x, weight)) return ops::dense_linear(x, weight, bias);
   return at::linear(x, weight, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt);
 }
 

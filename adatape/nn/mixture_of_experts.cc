@@ -85,7 +85,7 @@ torch::Tensor MixtureOfExperts::forward_routed(const torch::Tensor& x, const Moe
   for (size_t e = 0; e < counts.size(); ++e) {
     if (counts[e] == 0) continue;
     const torch::Tensor wide = linear(of_expert[e], wide_weight[e], wide_bias[e]);
-    answers.push_back(linear(at::gelu(wide, gelu == Gelu::kTanh ? "tanh" : "none"), narrow_weight[e], narrow_bias[e]));
+    answers.push_back(linear(apply_gelu(wide, gelu), narrow_weight[e], narrow_bias[e]));
   }
   const torch::Tensor answered = answers.size() == 1 ? answers.front() : torch::cat(answers);
   torch::Tensor sum;

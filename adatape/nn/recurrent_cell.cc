@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "adatape/core/check.h"
+#include "adatape/nn/gru_gates.h"
 #include "adatape/nn/row_compaction.h"
 
 namespace adatape {
@@ -69,6 +70,8 @@ RecurrentState RecurrentCell::forward(const torch::Tensor& projected, const Recu
   const torch::Tensor from_state = product_with_state(state.hidden);
   if (kind == Kind::kRnn) return {torch::tanh(projected + from_state), {}};
   if (kind == Kind::kGru) {
+    if (!at::GradMode::is_enabled() && from_state.is_cpu() && from_state.scalar_type() == torch::kFloat)
+      return {gru_gates(projected, from_state, state.hidden), {}};
     const torch::Tensor gates = torch::sigmoid(projected.narrow(1, 0, 2 * width) + from_state.narrow(1, 0, 2 * width));
     const torch::Tensor reset = gates.narrow(1, 0, width), keep = gates.narrow(1, width, width);
     const torch::Tensor fresh =

@@ -2,6 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <cstring>
+
 #include "adatape/nn/pack_layout.h"
 
 namespace adatape {
@@ -27,6 +29,15 @@ RowCompaction::RowCompaction(const torch::Tensor& halts) {
 torch::Tensor keep_rows(const torch::Tensor& x, const std::vector<int64_t>& stay) {
   const auto kept = static_cast<int64_t>(stay.size());
   if (at::GradMode::is_enabled()) return x.index_select(0, index_tensor(stay, x.device()));
+  if (x.is_cpu() && x.is_contiguous()) {
+    const int64_t bytes = x.numel() == 0 ? 0 : x.numel() / x.size(0) * x.element_size();
+    char* const rows = static_cast<char*>(x.data_ptr());
+    for (int64_t i = 0; i < kept; ++i) {
+      const int64_t source = stay[static_cast<size_t>(i)];
+      if (source != i) std::memcpy(rows + i * bytes, rows + source * bytes, static_cast<size_t>(bytes));
+    }
+    return x.narrow(0, 0, kept);
+  }
   std::vector<int64_t> gaps, sources;
   for (int64_t i = 0; i < kept; ++i) {
     if (stay[static_cast<size_t>(i)] == i) continue;

@@ -17,8 +17,28 @@ struct Simd {
   typedef int32_t Integers __attribute__((vector_size(4 * kLanes_)));
   static ADATAPE_ALWAYS_INLINE void load(Floats& to, const float* from) { std::memcpy(&to, from, sizeof(Floats)); }
   static ADATAPE_ALWAYS_INLINE void store(float* to, const Floats& from) { std::memcpy(to, &from, sizeof(Floats)); }
-  static int64_t padded(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
+  static ADATAPE_ALWAYS_INLINE int64_t padded(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
 };
+
+// The first `count` floats, at most a vector of them; zeros behind.
+template <class S>
+ADATAPE_ALWAYS_INLINE void load_part(typename S::Floats& to, const float* from, int64_t count) {
+  if (count >= S::kLanes) {
+    S::load(to, from);
+  } else {
+    to = typename S::Floats{};
+    if (count > 0) std::memcpy(&to, from, static_cast<size_t>(count) * sizeof(float));
+  }
+}
+
+template <class S>
+ADATAPE_ALWAYS_INLINE void store_part(float* to, const typename S::Floats& from, int64_t count) {
+  if (count >= S::kLanes) {
+    S::store(to, from);
+  } else if (count > 0) {
+    std::memcpy(to, &from, static_cast<size_t>(count) * sizeof(float));
+  }
+}
 
 // x <- e^x, for x <= 0 or somewhat above, within 2 units in the last place; 0 below -87, NaN of NaN. Source: Cephes, expf.
 template <class S>

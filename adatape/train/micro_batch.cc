@@ -18,13 +18,13 @@ Batch micro_batch(const Batch& batch, int64_t first, int64_t count, bool answers
     if (batch.vectors.defined()) part.vectors = batch.vectors.narrow(0, begin, elements);
     if (batch.decoder_symbols.defined()) {
       const int64_t start = batch.decoder_offsets[static_cast<size_t>(first)];
-      for (int64_t b = first; b <= first + count; ++b) part.decoder_offsets.push_back(batch.decoder_offsets[static_cast<size_t>(b)] - start);
+      for (int64_t b = first; b <= first + count; ++b)
+        part.decoder_offsets.push_back(batch.decoder_offsets[static_cast<size_t>(b)] - start);
       part.decoder_symbols = batch.decoder_symbols.narrow(0, start, part.decoder_offsets.back());
     }
     if (batch.labels.defined()) {
-      part.labels = answers_each
-                        ? batch.labels.narrow(0, batch.answer_offsets()[static_cast<size_t>(first)], part.answer_offsets().back())
-                        : batch.labels.narrow(0, first, count);
+      part.labels = answers_each ? batch.labels.narrow(0, batch.answer_offsets()[static_cast<size_t>(first)], part.answer_offsets().back())
+                                 : batch.labels.narrow(0, first, count);
     }
   }
   if (batch.images.defined() && batch.labels.defined()) part.labels = batch.labels.narrow(0, first, count);

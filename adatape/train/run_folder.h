@@ -24,7 +24,8 @@ struct LoadedRun {
 };
 
 // Opens a run or model folder for use; overrides are "--set" assignments applied to its config.toml (e.g. model.readers.0.threshold=3; keys
-// that change a parameter's shape fail with the tensor named, but for the size of images: positions are resampled). Every weight must exist with the right shape and be finite. Throws Error.
+// that change a parameter's shape fail with the tensor named, but for the size of images: positions are resampled). Every weight must exist
+// with the right shape and be finite. Throws Error.
 LoadedRun load_run(const std::string& folder, const std::vector<std::string>& overrides, at::Device device, bool with_task = true);
 
 // Puts tensors into the model: missing, surplus, wrong shape and non-finite tensors are Errors that name file and tensor.

@@ -5,6 +5,7 @@
 
 #include "adatape/core/memory.h"
 #include "adatape/nn/encoder_block.h"
+#include "adatape/ops/plain_calls.h"
 #include "benchmarks/side_by_side.h"
 
 namespace adatape {
@@ -17,8 +18,9 @@ PackedTokens pack_of(const std::vector<int64_t>& lengths, int64_t width) {
 
 constexpr int64_t kWidth = 384, kHeads = 6, kBlocks = 2;
 
-// The same blocks as dense calls on [B, length, D]; mask [B, 1, 1, length] or none.
+// The same blocks as dense plain calls on [B, length, D]; mask [B, 1, 1, length] or none.
 at::Tensor dense_stack(const std::vector<std::shared_ptr<EncoderBlock>>& blocks, at::Tensor x, const std::optional<at::Tensor>& mask) {
+  const ops::PlainCalls plain;
   const int64_t batch = x.size(0), length = x.size(1);
   for (const auto& block : blocks) {
     const at::Tensor qkv =

@@ -125,13 +125,19 @@ TEST_F(ReportTest, HistogramAndCovariate) {
 }
 
 TEST_F(ReportTest, PonderingAgainstDifficulty) {
-  const std::vector<std::string> ponder = {"label=universal", "model.name=universal_transformer", "model.max_steps=3"};
+  const std::vector<std::string> ponder = {"label=universal", "model.name=universal_transformer", "model.max_steps=3",
+                                           "model.halting=per_token", "task.length=4"};
   const Comparison comparison = compared({train_run(folder_ / "a", tiny_config(ponder)), train_run(folder_ / "b", tiny_config())});
   const ordered_json figure = ponder_by_covariate(comparison, {0, 1});
   ASSERT_EQ(figure["data"].size(), 1u);  // the transformer does not halt
   EXPECT_EQ(figure["layout"]["xaxis"]["title"]["text"], "number of 1s");
   EXPECT_EQ(figure["layout"]["yaxis"]["title"]["text"], "steps");
   for (const ordered_json& mean : figure["data"][0]["y"]) EXPECT_LE(mean.get<double>(), 3);
+  const ordered_json places = ponder_by_position(comparison, {0, 1});
+  ASSERT_EQ(places["data"].size(), 1u);
+  EXPECT_EQ(places["data"][0]["x"][0], 1);
+  EXPECT_EQ(places["data"][0]["x"].size(), places["data"][0]["error_y"]["array"].size());
+  EXPECT_GT(places["data"][0]["x"].size(), 1u);
   EXPECT_THAT(report_html(comparison), HasSubstr("How long is pondered"));
   EXPECT_THAT(report_html(compared({folder_ / "b"})), Not(HasSubstr("How long is pondered")));
 }

@@ -140,6 +140,9 @@ batch_size = 7
   EXPECT_EQ(static_cast<int64_t>(usage.ponder_steps.size()), batch.offsets.back());
   const at::Tensor gates = act.task->element_covariate(batch);
   for (int64_t e : {0, 5, 17}) EXPECT_EQ(usage.ponder_covariates[static_cast<size_t>(e)], gates[e].item<double>());
+  double of_places = 0;
+  for (const TapeUsage::PositionSteps& place : usage.ponder_positions) of_places += place.sum;
+  EXPECT_NEAR(of_places, std::accumulate(usage.ponder_steps.begin(), usage.ponder_steps.end(), 0.0), 1e-6);
 
   // A class token beside the symbols of ragged sequences.
   const LoadedRun universal = trained("universal", R"(label = "universal"
@@ -166,6 +169,19 @@ halting = "per_token"
         steps.slice(0, batch.offsets[static_cast<size_t>(b)] + b, batch.offsets[static_cast<size_t>(b) + 1] + b + 1).mean().item<double>();
     EXPECT_NEAR(usage.ponder_steps[static_cast<size_t>(b)], mean, 1e-9) << b;
   }
+  // Place 3 is the class token's and three symbols' after it, of sequences that are as long.
+  double sum = 0;
+  int64_t reaching = 0, longest = 0;
+  for (size_t b = 0; b < 30; ++b) {
+    const int64_t length = batch.offsets[b + 1] - batch.offsets[b];
+    longest = std::max(longest, length);
+    if (length <= 3) continue;
+    ++reaching;
+    sum += steps[batch.offsets[b] + static_cast<int64_t>(b) + 1 + 3].item<double>();
+  }
+  ASSERT_EQ(static_cast<int64_t>(usage.ponder_positions.size()), longest);
+  EXPECT_EQ(usage.ponder_positions[3].examples, reaching);
+  EXPECT_NEAR(usage.ponder_positions[3].mean(), sum / static_cast<double>(reaching), 1e-9);
 
   const LoadedRun pondernet = trained("pondernet", R"(label = "pondernet"
 [task]
@@ -180,6 +196,7 @@ halting_threshold = 0.6
 )");
   usage = measure_tape_usage(pondernet, at::kCPU, 30, 0);
   ASSERT_EQ(usage.ponder_steps.size(), 30u);
+  EXPECT_TRUE(usage.ponder_positions.empty());
   const double mean = std::accumulate(usage.ponder_steps.begin(), usage.ponder_steps.end(), 0.0) / 30;
   EXPECT_GE(mean, 1);
   EXPECT_LE(mean, 5);

@@ -10,27 +10,30 @@ using testing::random_tensor;
 
 class RecurrentCellTest : public ::testing::TestWithParam<Kind> {};
 
-// torch's own cells on the same parameters.
+// torch's own cells on the same parameters, with a gradient and without (where some take passes of their own).
 TEST_P(RecurrentCellTest, IsTorchs) {
-  torch::NoGradGuard no_grad;
-  RecurrentCell cell(GetParam(), 3, 5);
-  at::Generator generator = parameter_generator(1, 0);
-  cell.initialize(generator);
-  const torch::Tensor x = random_tensor({4, 3}, 1), hidden = random_tensor({4, 5}, 2), memory = random_tensor({4, 5}, 3);
-  const bool lstm = GetParam() == Kind::kLstm;
-  const RecurrentState next = cell.forward(cell.project(x), {hidden, lstm ? memory : torch::Tensor()});
-  torch::Tensor expected;
-  if (GetParam() == Kind::kRnn) {
-    expected = at::rnn_tanh_cell(x, hidden, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh);
-  } else if (GetParam() == Kind::kGru) {
-    expected = at::gru_cell(x, hidden, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh);
-  } else {
-    const auto [h, c] = at::lstm_cell(x, {hidden, memory}, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh);
-    expected = h;
-    EXPECT_LE(testing::largest_difference(next.cell, c), 1e-6);
+  for (const auto& [rows, width, gradient] :
+       std::vector<std::tuple<int64_t, int64_t, bool>>{{4, 5, true}, {4, 5, false}, {70, 40, false}}) {
+    const at::AutoGradMode mode(gradient);
+    RecurrentCell cell(GetParam(), 3, width);
+    at::Generator generator = parameter_generator(1, 0);
+    cell.initialize(generator);
+    const torch::Tensor x = random_tensor({rows, 3}, 1), hidden = random_tensor({rows, width}, 2), memory = random_tensor({rows, width}, 3);
+    const bool lstm = GetParam() == Kind::kLstm;
+    const RecurrentState next = cell.forward(cell.project(x), {hidden, lstm ? memory : torch::Tensor()});
+    torch::Tensor expected;
+    if (GetParam() == Kind::kRnn) {
+      expected = at::rnn_tanh_cell(x, hidden, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh);
+    } else if (GetParam() == Kind::kGru) {
+      expected = at::gru_cell(x, hidden, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh);
+    } else {
+      const auto [h, c] = at::lstm_cell(x, {hidden, memory}, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh);
+      expected = h;
+      EXPECT_LE(testing::largest_difference(next.cell, c), 1e-6);
+    }
+    EXPECT_LE(testing::largest_difference(next.hidden, expected), 1e-6);
+    EXPECT_EQ(next.cell.defined(), lstm);
   }
-  EXPECT_LE(testing::largest_difference(next.hidden, expected), 1e-6);
-  EXPECT_EQ(next.cell.defined(), lstm);
 }
 
 TEST_P(RecurrentCellTest, Gradients) {

@@ -9,6 +9,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/ops/packed_attention/packed_attention_kernels.h"
+#include "adatape/ops/packed_linear/packed_linear.h"
 
 namespace adatape::ops {
 namespace {
@@ -104,6 +105,21 @@ TEST_P(PackedAttentionForms, KernelAgreesWithTheReferenceInDouble) {
     const auto gradients = gradients_of(kernel, in, got, grad, options);
     for (size_t i = 0; i < 3; ++i) expect_near(gradients[i], wanted[i], 5e-6, "gradient " + std::to_string(i));
   }
+}
+
+// Against the reference on inputs that are bfloat16 numbers already: what is left is the rounding of the softmax's weights.
+TEST_P(PackedAttentionForms, Bfloat16ProductsRoundTheirFactorsAlone) {
+  if (!has_bfloat16_products()) GTEST_SKIP() << "this processor has no bfloat16 products";
+  PackedAttentionInputs in = make_inputs(GetParam());
+  if (in.query.scalar_type() != at::kFloat) return;
+  for (at::Tensor* x : {&in.query, &in.key, &in.value}) *x = x->to(at::kBFloat16).to(at::kFloat);
+  const PackedAttentionOptions options{GetParam().causal, 0.3};
+  const PackedAttentionResult got = packed_attention_forward_cpu(in, options, 0, at::kBFloat16),
+                              expected = packed_attention_forward_reference(in, options);
+  if (in.query.numel() == 0) return;
+  EXPECT_LE((std::get<1>(got) - std::get<1>(expected)).abs().max().item<double>(), 1e-4);
+  EXPECT_LE((std::get<0>(got) - std::get<0>(expected)).abs().max().item<double>(),
+            std::get<0>(expected).abs().max().item<double>() / 256 + in.value.abs().max().item<double>() / 512);
 }
 
 TEST_P(PackedAttentionForms, ReferenceBackwardIsTheDerivativeOfItsForward) {

@@ -38,7 +38,7 @@ at::Tensor activated(Activation activation, const at::Tensor& x) {
 TEST(PackedLinearTest, EqualsPlainCallsForAllSizes) {
   at::manual_seed(1);
   for (const Case& one : cases()) {
-    for (const int64_t rows : {0, 1, 3, 13, 97, 210}) {
+    for (const int64_t rows : {0, 1, 3, 13, 14, 15, 97, 99, 210}) {
       for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 10}, {16, 32}, {33, 50}, {64, 17}}) {
         const at::Tensor x = at::randn({rows, in}), weight = at::randn({out, in}) / std::sqrt(static_cast<double>(in)),
                          bias = at::randn({out});

@@ -11,6 +11,7 @@
 #include "adatape/core/check.h"
 #include "adatape/ops/packed_attention/packed_attention_dispatch.h"
 #include "adatape/ops/packed_attention/packed_attention_kernels.h"
+#include "adatape/ops/packed_linear/packed_linear.h"
 
 namespace adatape::ops {
 namespace {
@@ -199,6 +200,12 @@ PackedAttentionResult packed_attention(const at::Tensor& query, const at::Tensor
 
 PackedAttentionResult packed_self_attention(const at::Tensor& qkv, const at::Tensor& offsets, const PackedAttentionOptions& options) {
   return call_packed_self_attention(qkv, offsets, options.causal, options.scale);
+}
+
+at::Tensor packed_self_attention_bfloat16(const at::Tensor& qkv, const at::Tensor& offsets, const PackedAttentionOptions& options) {
+  ADATAPE_CHECK(has_bfloat16_products() && qkv.is_cpu() && qkv.scalar_type() == at::kFloat, kComponent,
+                "expected qkv of float32 on a processor with bfloat16 products, got ", qkv.toString());
+  return std::get<0>(packed_attention_forward_cpu(checked_self(qkv, offsets, options.scale), options, 0, at::kBFloat16));
 }
 
 std::string packed_attention_kernel_name(c10::Device device, at::ScalarType dtype) {

@@ -42,4 +42,8 @@ PackedAttentionResult packed_attention(const at::Tensor& query, const at::Tensor
 // qkv [T, 3, heads, d] floating: query, key and value of each token.
 PackedAttentionResult packed_self_attention(const at::Tensor& qkv, const at::Tensor& offsets, const PackedAttentionOptions& options);
 
+// packed_self_attention's output alone, without a gradient, float32 on the CPU with bfloat16 factors in both products: what goes with
+// weights packed as bfloat16. Throws Error where has_bfloat16_products() (ops/packed_linear) is false.
+at::Tensor packed_self_attention_bfloat16(const at::Tensor& qkv, const at::Tensor& offsets, const PackedAttentionOptions& options);
+
 }  // namespace adatape::ops

@@ -14,58 +14,9 @@ namespace adatape::ops {
 namespace cpu {
 namespace {
 
-// Queries of a block: enough to use what was packed again, few enough that their scores stay in the second-level cache.
-int64_t block_rows(int64_t keys) { return keys <= 1024 ? 48 : 12; }
-
-// Memory of one thread, reused from task to task; pieces start at cache lines.
-class Scratch {
- public:
-  void begin(int64_t floats) {
-    if (static_cast<int64_t>(memory_.size()) < floats) memory_.resize(floats);
-    const size_t past = reinterpret_cast<size_t>(memory_.data()) % 64;
-    next_ = memory_.data() + (past == 0 ? 0 : (64 - past) / sizeof(float));
-  }
-  float* take(int64_t floats) {
-    float* const piece = next_;
-    next_ += rounded(floats);
-    return piece;
-  }
-  static int64_t rounded(int64_t floats) { return (floats + 15) / 16 * 16; }
-  static int64_t needed(std::initializer_list<int64_t> pieces) {
-    int64_t sum = 16;
-    for (const int64_t piece : pieces) sum += rounded(piece);
-    return sum;
-  }
-
- private:
-  std::vector<float> memory_;
-  float* next_ = nullptr;
-};
-
-// A tensor [tokens, heads, d]: element f of token t and head h at data + t * row + h * head + f.
-template <class T>
-struct Tokens {
-  T* data;
-  int64_t row, head;
-};
-
 Tokens<const float> reading(const at::Tensor& x) { return {x.const_data_ptr<float>(), x.stride(0), x.stride(1)}; }
 Tokens<float> writing(const at::Tensor& x) { return {x.mutable_data_ptr<float>(), x.stride(0), x.stride(1)}; }
 
-// All pointers stand at the task's first token and head.
-struct Task {
-  int64_t heads, width, queries, keys;  // heads: query heads of this key head
-  int64_t first_visible;                // causal: keys that the first query sees; else -1
-  float scale;
-  Tokens<const float> query, key, value;
-  int64_t logsumexp_head;
-
-  int64_t visible(int64_t query_index) const { return first_visible < 0 ? keys : first_visible + query_index; }
-};
-struct ForwardTask : Task {
-  Tokens<float> output;
-  float* logsumexp;
-};
 struct BackwardTask : Task {
   Tokens<const float> output, grad_output;
   const float* logsumexp;
@@ -89,9 +40,10 @@ ADATAPE_ALWAYS_INLINE void forward_loop(const ForwardTask& task, Scratch& scratc
       multiply<S>(rows, seen, width, task.query.data + first * task.query.row + h * task.query.head, task.query.row, 1, key_panels, width,
                   scores, scores_stride, false);
       for (int64_t i = 0; i < rows; ++i) {
-        float sum;
+        float sum, *const row = scores + i * scores_stride;
         task.logsumexp[h * task.logsumexp_head + first + i] =
-            exponentials<S>(scores + i * scores_stride, task.visible(first + i), padded, task.scale, sum);
+            exponentials<S>(row, task.visible(first + i), padded, task.scale, sum,
+                            [row](int64_t j, const typename S::Floats& x) ADATAPE_INLINE_LAMBDA { S::store(row + j, x); });
         factor[i] = 1 / sum;
       }
       multiply<S>(rows, width, seen, scores, scores_stride, 1, value_panels, keys, out, out_stride, false);
@@ -154,21 +106,20 @@ ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardTask& task, Scratch& scra
   }
 }
 
-ADATAPE_CPU_CLONES void run_narrow(const ForwardTask& task, Scratch& scratch) { forward_loop<Simd<8>>(task, scratch); }
-ADATAPE_CPU_CLONES void run_narrow(const BackwardTask& task, Scratch& scratch) { backward_loop<Simd<8>>(task, scratch); }
-ADATAPE_CPU_AVX512 void run_wide(const ForwardTask& task, Scratch& scratch) { forward_loop<Simd<16>>(task, scratch); }
-ADATAPE_CPU_AVX512 void run_wide(const BackwardTask& task, Scratch& scratch) { backward_loop<Simd<16>>(task, scratch); }
+ADATAPE_CPU_CLONES void forward_narrow(const ForwardTask& task, Scratch& scratch) { forward_loop<Simd<8>>(task, scratch); }
+ADATAPE_CPU_CLONES void backward_narrow(const BackwardTask& task, Scratch& scratch) { backward_loop<Simd<8>>(task, scratch); }
+ADATAPE_CPU_AVX512 void forward_wide(const ForwardTask& task, Scratch& scratch) { forward_loop<Simd<16>>(task, scratch); }
+ADATAPE_CPU_AVX512 void backward_wide(const BackwardTask& task, Scratch& scratch) { backward_loop<Simd<16>>(task, scratch); }
 
 // Threads take tasks in turn, because examples differ in length; what is too small to wake a thread for runs on this one.
 template <class AnyTask>
-void run_all(const std::vector<AnyTask>& tasks, int vector_bytes) {
+void run_all(const std::vector<AnyTask>& tasks, void (*run)(const AnyTask&, Scratch&)) {
   int64_t products = 0;  // multiply-adds of one of the matrix products
   for (const AnyTask& task : tasks) products += task.heads * task.queries * task.keys * task.width;
-  const bool wide = vector_bytes != 32 && has_avx512();
   std::atomic<size_t> next{0};
   const auto work = [&](int64_t, int64_t) {
     Scratch scratch;
-    for (size_t i = next++; i < tasks.size(); i = next++) wide ? run_wide(tasks[i], scratch) : run_narrow(tasks[i], scratch);
+    for (size_t i = next++; i < tasks.size(); i = next++) run(tasks[i], scratch);
   };
   constexpr int64_t kWorthAThread = 1 << 18;
   const int64_t threads = std::min<int64_t>({at::get_num_threads(), products / kWorthAThread + 1, static_cast<int64_t>(tasks.size())});
@@ -222,7 +173,7 @@ PackedAttentionInputs readable(const PackedAttentionInputs& in) {
 }  // namespace cpu
 
 PackedAttentionResult packed_attention_forward_cpu(const PackedAttentionInputs& given, const PackedAttentionOptions& options,
-                                                   int vector_bytes) {
+                                                   int vector_bytes, at::ScalarType products) {
   check_attention_offsets(given, options.causal);
   const PackedAttentionInputs inputs = cpu::readable(given);
   const int64_t tokens = inputs.query.size(0), heads = inputs.query.size(1);
@@ -239,7 +190,8 @@ PackedAttentionResult packed_attention_forward_cpu(const PackedAttentionInputs& 
     task.logsumexp = logsumexp.mutable_data_ptr<float>() + head * tokens + token;
     tasks.push_back(task);
   });
-  cpu::run_all(tasks, vector_bytes);
+  const bool wide = vector_bytes != 32 && cpu::has_avx512();
+  cpu::run_all(tasks, products == at::kBFloat16 ? cpu::run_bfloat16 : wide ? cpu::forward_wide : cpu::forward_narrow);
   return {output, logsumexp};
 }
 
@@ -264,7 +216,8 @@ void packed_attention_backward_cpu(const PackedAttentionInputs& given, const Pac
                                           task.grad_value = moved(cpu::writing(gradients.value), key_token, key_head);
                                           tasks.push_back(task);
                                         });
-  cpu::run_all(tasks, vector_bytes);
+  const bool wide = vector_bytes != 32 && cpu::has_avx512();
+  cpu::run_all(tasks, wide ? cpu::backward_wide : cpu::backward_narrow);
 }
 
 }  // namespace adatape::ops

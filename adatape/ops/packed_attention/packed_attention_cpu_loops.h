@@ -5,11 +5,65 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
+#include <vector>
 
 #include "adatape/ops/cpu_simd.h"
 
 namespace adatape::ops::cpu {
+
+// Queries of a block: enough to use what was packed again, few enough that their scores stay in the second-level cache.
+ADATAPE_ALWAYS_INLINE int64_t block_rows(int64_t keys) { return keys <= 1024 ? 48 : 12; }
+
+// Memory of one thread, reused from task to task; pieces start at cache lines.
+class Scratch {
+ public:
+  ADATAPE_ALWAYS_INLINE void begin(int64_t floats) {
+    if (static_cast<int64_t>(memory_.size()) < floats) memory_.resize(floats);
+    const size_t past = reinterpret_cast<size_t>(memory_.data()) % 64;
+    next_ = memory_.data() + (past == 0 ? 0 : (64 - past) / sizeof(float));
+  }
+  ADATAPE_ALWAYS_INLINE float* take(int64_t floats) {
+    float* const piece = next_;
+    next_ += rounded(floats);
+    return piece;
+  }
+  static ADATAPE_ALWAYS_INLINE int64_t rounded(int64_t floats) { return (floats + 15) / 16 * 16; }
+  static ADATAPE_ALWAYS_INLINE int64_t needed(std::initializer_list<int64_t> pieces) {
+    int64_t sum = 16;
+    for (const int64_t piece : pieces) sum += rounded(piece);
+    return sum;
+  }
+
+ private:
+  std::vector<float> memory_;
+  float* next_ = nullptr;
+};
+
+// A tensor [tokens, heads, d]: element f of token t and head h at data + t * row + h * head + f.
+template <class T>
+struct Tokens {
+  T* data;
+  int64_t row, head;
+};
+
+// All pointers stand at the task's first token and head.
+struct Task {
+  int64_t heads, width, queries, keys;  // heads: query heads of this key head
+  int64_t first_visible;                // causal: keys that the first query sees; else -1
+  float scale;
+  Tokens<const float> query, key, value;
+  int64_t logsumexp_head;
+
+  ADATAPE_ALWAYS_INLINE int64_t visible(int64_t query_index) const { return first_visible < 0 ? keys : first_visible + query_index; }
+};
+struct ForwardTask : Task {
+  Tokens<float> output;
+  float* logsumexp;
+};
+// packed_attention_bfloat16.cc: the forward with bfloat16 factors in both products. Only where has_bfloat16_products().
+void run_bfloat16(const ForwardTask& task, Scratch& scratch);
 
 // Rows of a matrix in memory: row i at data + i * stride.
 struct Rows {
@@ -83,6 +137,8 @@ ADATAPE_ALWAYS_INLINE void multiply_panel(int64_t m, int64_t depth, const float*
   int64_t i = 0;
   for (; i + S::kRows <= m; i += S::kRows)
     tile<S, S::kRows, kVectors>(depth, a + i * row, row, step, panel, c + i * c_stride, c_stride, add);
+  // One to three rows cost what four do: they are done together with rows that are done already, which come out the same.
+  if (!add && m >= 4 && m - i < 4 && i < m) i = m - 4;
   for (; i + 4 <= m; i += 4) tile<S, 4, kVectors>(depth, a + i * row, row, step, panel, c + i * c_stride, c_stride, add);
   for (; i < m; ++i) tile<S, 1, kVectors>(depth, a + i * row, row, step, panel, c + i * c_stride, c_stride, add);
 }
@@ -108,26 +164,26 @@ ADATAPE_ALWAYS_INLINE float total(const typename S::Floats& x) {
   return sum;
 }
 
-// scores [padded] -> e^(scale s - max) over the first `visible` ones, 0 behind them. Returns the logsumexp; `sum` is what to divide by.
-template <class S>
-ADATAPE_ALWAYS_INLINE float exponentials(float* scores, int64_t visible, int64_t padded, float scale, float& sum) {
+// scores [padded] -> put(j, e^(scale s - max)) of the first `visible` ones and of 0 behind them, a vector at a time. Returns the logsumexp;
+// `sum` is what to divide by. scale > 0.
+template <class S, class Put>
+ADATAPE_ALWAYS_INLINE float exponentials(float* scores, int64_t visible, int64_t padded, float scale, float& sum, const Put& put) {
   using F = typename S::Floats;
   for (int64_t j = visible; j < padded; ++j) scores[j] = -std::numeric_limits<float>::infinity();
   F x, best = F{} - std::numeric_limits<float>::infinity(), sums = {};
   for (int64_t j = 0; j < padded; j += S::kLanes) {
     S::load(x, scores + j);
-    x *= scale;
     best = x > best ? x : best;
-    S::store(scores + j, x);
   }
   float max = best[0];
   for (int i = 1; i < S::kLanes; ++i) max = best[i] > max ? best[i] : max;
+  max *= scale;
   for (int64_t j = 0; j < padded; j += S::kLanes) {
     S::load(x, scores + j);
-    x -= max;
+    x = x * scale - max;
     exponential<S>(x);
     sums += x;
-    S::store(scores + j, x);
+    put(j, x);
   }
   sum = total<S>(sums);
   return max + std::log(sum);

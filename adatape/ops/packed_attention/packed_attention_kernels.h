@@ -31,8 +31,9 @@ void packed_attention_backward_reference(const PackedAttentionInputs& inputs, co
 
 // Blocked loops for float32 on the CPU. The gradients' last stride is 1.
 // vector_bytes: 64 (AVX-512, where the machine has it) or 32 (AVX2 or older, picked at run time); 0: the widest of the machine.
+// products: kBFloat16 rounds the factors of both products, where has_bfloat16_products(); sums and the softmax stay float32.
 PackedAttentionResult packed_attention_forward_cpu(const PackedAttentionInputs& inputs, const PackedAttentionOptions& options,
-                                                   int vector_bytes = 0);
+                                                   int vector_bytes = 0, at::ScalarType products = at::kFloat);
 void packed_attention_backward_cpu(const PackedAttentionInputs& inputs, const PackedAttentionSaved& saved,
                                    const PackedAttentionOptions& options, const PackedAttentionGradients& gradients, int vector_bytes = 0);
 

@@ -73,7 +73,7 @@ void run(const LinearTask& task, int64_t begin, int64_t end, int64_t first, int6
 void run_parallel(const LinearTask& task, int64_t rows) {
   const int64_t threads = at::get_num_threads();
   const int64_t work = rows * task.weight->in * task.weight->out;
-  constexpr int64_t kWorthAThread = 1 << 17, kFewRows = 24;
+  constexpr int64_t kWorthAThread = 1 << 17, kFewRows = 48;
   const int64_t panels = panel_count(*task.weight);
   if (rows == 0) return;
   if (threads == 1 || work < 2 * kWorthAThread) {

@@ -29,25 +29,6 @@ struct LinearTask {
   const PackedWeight* second = nullptr;  // packed_mlp: the product behind the activation
 };
 
-template <class S>
-ADATAPE_ALWAYS_INLINE void load_part(typename S::Floats& to, const float* from, int64_t count) {
-  if (count >= S::kLanes) {
-    S::load(to, from);
-  } else {
-    to = typename S::Floats{};
-    std::memcpy(&to, from, static_cast<size_t>(count) * sizeof(float));
-  }
-}
-
-template <class S>
-ADATAPE_ALWAYS_INLINE void store_part(float* to, const typename S::Floats& from, int64_t count) {
-  if (count >= S::kLanes) {
-    S::store(to, from);
-  } else {
-    std::memcpy(to, &from, static_cast<size_t>(count) * sizeof(float));
-  }
-}
-
 // 32-bit factors.
 template <int kLanes>
 struct FloatFactors {
@@ -191,6 +172,8 @@ ADATAPE_ALWAYS_INLINE void product(const PackedWeight& weight, Activation activa
     };
     run(std::integral_constant<int, S::kRows>());
     if constexpr (S::kRows > 8) run(std::integral_constant<int, 8>());
+    // One to three rows cost what four do: they are done together with rows that are done already, which come out the same.
+    if (m >= 4 && m - i < 4 && i < m) i = m - 4;
     run(std::integral_constant<int, 4>());
     run(std::integral_constant<int, 1>());
   }

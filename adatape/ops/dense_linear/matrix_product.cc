@@ -1,0 +1,214 @@
+#include "adatape/ops/dense_linear/matrix_product.h"
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+#include "adatape/ops/cpu_simd.h"
+
+namespace adatape::ops::cpu {
+namespace {
+
+// Steps between which sums go through memory, and rows of the left factor that stay in the second-level cache with a panel of the right
+// one.
+constexpr int64_t kDepth = 1024, kBlockRows = 96;
+
+// A part of the product: depth steps of rows of c. The right factor is read by panels of Simd::kPanel columns, whole vectors of them.
+struct Part {
+  int64_t rows, depth, columns;
+  const float* a;
+  int64_t a_row, a_column;
+  const float* b;
+  int64_t b_panel, b_row;  // from one panel to the next, from one step to the next
+  const float* bias;       // the sums begin with it; null: with zero
+  bool add;                // to what c holds
+  float* c;                // rows of `columns`
+};
+
+template <class S, int kTileRows, int kVectors>
+ADATAPE_ALWAYS_INLINE void tile(const Part& part, const float* a, const float* panel, int64_t column, float* c) {
+  typename S::Floats sums[kTileRows][kVectors], b[kVectors];
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v) {
+    const int64_t at = column + v * S::kLanes, count = part.columns - at;
+    b[v] = typename S::Floats{};
+    if (part.bias != nullptr) load_part<S>(b[v], part.bias + at, count);
+#pragma GCC unroll 12
+    for (int i = 0; i < kTileRows; ++i) {
+      if (part.add) {
+        load_part<S>(sums[i][v], c + i * part.columns + v * S::kLanes, count);
+      } else {
+        sums[i][v] = b[v];
+      }
+    }
+  }
+  const int64_t a_row = part.a_row, a_column = part.a_column, b_row = part.b_row;
+  for (int64_t p = 0; p < part.depth; ++p, a += a_column, panel += b_row) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) S::load(b[v], panel + v * S::kLanes);
+#pragma GCC unroll 12
+    for (int i = 0; i < kTileRows; ++i) {
+      const float factor = a[i * a_row];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sums[i][v] += b[v] * factor;
+    }
+  }
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kTileRows; ++i)
+      store_part<S>(c + i * part.columns + v * S::kLanes, sums[i][v], part.columns - column - v * S::kLanes);
+  }
+}
+
+template <class S>
+ADATAPE_ALWAYS_INLINE void multiply(const Part& part) {
+  for (int64_t column = 0; column < part.columns; column += S::kPanel) {
+    const float* const panel = part.b + column / S::kPanel * part.b_panel;
+    int64_t i = 0;
+    const auto run = [&]<int kTileRows>(std::integral_constant<int, kTileRows>) ADATAPE_INLINE_LAMBDA {
+      for (; i + kTileRows <= part.rows; i += kTileRows) {
+        const float* const a = part.a + i * part.a_row;
+        float* const c = part.c + i * part.columns + column;
+        if (part.columns - column > S::kLanes) {
+          tile<S, kTileRows, 2>(part, a, panel, column, c);
+        } else {
+          tile<S, kTileRows, 1>(part, a, panel, column, c);
+        }
+      }
+    };
+    run(std::integral_constant<int, S::kRows>());
+    if constexpr (S::kRows > 8) run(std::integral_constant<int, 8>());
+    // One to three rows cost what four do: they are done together with rows that are done already, which come out the same.
+    if (!part.add && part.rows >= 4 && part.rows - i < 4 && i < part.rows) i = part.rows - 4;
+    run(std::integral_constant<int, 4>());
+    run(std::integral_constant<int, 1>());
+  }
+}
+
+ADATAPE_CPU_CLONES void multiply_narrow(const Part& part) { multiply<Simd<8>>(part); }
+ADATAPE_CPU_AVX512 void multiply_wide(const Part& part) { multiply<Simd<16>>(part); }
+
+// The right factor's steps begin .. begin + depth as panels of `width` columns.
+void fill_panels(const Matrix& b, int64_t begin, int64_t depth, int64_t columns, int64_t width, float* to) {
+  for (int64_t column = 0; column < columns; column += width, to += width * depth) {
+    const int64_t count = std::min(width, columns - column);
+    const float* from = b.data + begin * b.row + column * b.column;
+    if (count < width) std::memset(to, 0, static_cast<size_t>(width * depth) * sizeof(float));
+    if (b.column == 1) {
+      for (int64_t p = 0; p < depth; ++p) std::memcpy(to + p * width, from + p * b.row, static_cast<size_t>(count) * sizeof(float));
+      continue;
+    }
+    // Eight by eight: rows of either side are then whole pieces of cache lines.
+    for (int64_t p0 = 0; p0 < depth; p0 += 8) {
+      const int64_t p1 = std::min(p0 + 8, depth);
+      for (int64_t j = 0; j < count; ++j) {
+        for (int64_t p = p0; p < p1; ++p) to[p * width + j] = from[p * b.row + j * b.column];
+      }
+    }
+  }
+}
+
+constexpr int64_t kSummedColumns = 64;
+
+// Sums of `count` columns, all of them in registers while the rows pass.
+template <class S>
+ADATAPE_ALWAYS_INLINE void add_rows(int64_t rows, int64_t columns, const float* x, int64_t count, float* sums) {
+  constexpr int kVectors = kSummedColumns / S::kLanes;
+  typename S::Floats total[kVectors] = {}, v;
+  if (count == kSummedColumns) {
+    for (int64_t r = 0; r < rows; ++r, x += columns) {
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i) {
+        S::load(v, x + i * S::kLanes);
+        total[i] += v;
+      }
+    }
+  } else {
+    const int whole = static_cast<int>(count / S::kLanes);
+    for (int64_t r = 0; r < rows; ++r, x += columns) {
+      for (int i = 0; i < kVectors; ++i) {
+        if (i > whole) break;
+        load_part<S>(v, x + i * S::kLanes, count - i * S::kLanes);
+        total[i] += v;
+      }
+    }
+  }
+  std::memcpy(sums, total, static_cast<size_t>(count) * sizeof(float));
+}
+
+ADATAPE_CPU_CLONES void add_rows_narrow(int64_t rows, int64_t columns, const float* x, int64_t count, float* sums) {
+  add_rows<Simd<8>>(rows, columns, x, count, sums);
+}
+ADATAPE_CPU_AVX512 void add_rows_wide(int64_t rows, int64_t columns, const float* x, int64_t count, float* sums) {
+  add_rows<Simd<16>>(rows, columns, x, count, sums);
+}
+
+}  // namespace
+
+void matrix_product(int64_t rows, int64_t depth, int64_t columns, const Matrix& a, const Matrix& b, const float* bias, float* c) {
+  if (rows == 0 || columns == 0) return;
+  const bool wide = has_avx512();
+  const int64_t lanes = wide ? Simd<16>::kLanes : Simd<8>::kLanes, width = 2 * lanes, padded = (columns + width - 1) / width * width;
+  // Short rows are read where they lie; long ones would fill a few sets of the cache and many pages.
+  constexpr int64_t kShort = 128;
+  const bool in_place = b.column == 1 && b.row <= kShort && columns % lanes == 0;
+  // One allocation lasts for all calls of a thread; other threads read it while this one waits for them.
+  static thread_local std::vector<float> memory;
+  float* panels = nullptr;
+  if (!in_place) {
+    const size_t elements = static_cast<size_t>(padded * std::min(depth, kDepth) + 16);
+    if (memory.size() < elements) memory.resize(elements);
+    panels = memory.data() + (64 - reinterpret_cast<size_t>(memory.data()) % 64) % 64 / sizeof(float);
+  }
+  for (int64_t begin = 0; begin < depth || begin == 0; begin += kDepth) {
+    const int64_t steps = std::min(kDepth, depth - begin);
+    if (!in_place) fill_panels(b, begin, steps, columns, width, panels);
+    const auto run = [&](int64_t first, int64_t last) {
+      const int64_t blocks = (last - first + kBlockRows - 1) / kBlockRows;
+      const int64_t block = std::max<int64_t>(((last - first + blocks - 1) / blocks + 3) / 4 * 4, 4);
+      for (int64_t i = first; i < last; i += block) {
+        Part part;
+        part.rows = std::min(block, last - i);
+        part.depth = steps;
+        part.columns = columns;
+        part.a = a.data + i * a.row + begin * a.column;
+        part.a_row = a.row;
+        part.a_column = a.column;
+        part.b = in_place ? b.data + begin * b.row : panels;
+        part.b_panel = in_place ? width : width * steps;
+        part.b_row = in_place ? b.row : width;
+        part.bias = begin == 0 ? bias : nullptr;
+        part.add = begin > 0;
+        part.c = c + i * columns;
+        wide ? multiply_wide(part) : multiply_narrow(part);
+      }
+    };
+    constexpr int64_t kWorthAThread = 1 << 17;
+    const int64_t threads =
+        std::min<int64_t>(at::in_parallel_region() ? 1 : at::get_num_threads(), rows * steps * columns / kWorthAThread + 1);
+    if (threads == 1) {
+      run(0, rows);
+    } else {
+      at::parallel_for(0, rows, ((rows + threads - 1) / threads + 11) / 12 * 12, run);
+    }
+  }
+}
+
+void column_sums(int64_t rows, int64_t columns, const float* x, float* sums) {
+  const auto run = [&](int64_t first, int64_t last) {
+    for (int64_t i = first * kSummedColumns; i < std::min(last * kSummedColumns, columns); i += kSummedColumns) {
+      const int64_t count = std::min(kSummedColumns, columns - i);
+      has_avx512() ? add_rows_wide(rows, columns, x + i, count, sums + i) : add_rows_narrow(rows, columns, x + i, count, sums + i);
+    }
+  };
+  const int64_t parts = (columns + kSummedColumns - 1) / kSummedColumns;
+  if (rows * columns < 1 << 16) {
+    run(0, parts);
+  } else {
+    at::parallel_for(0, parts, 1, run);
+  }
+}
+
+}  // namespace adatape::ops::cpu
