@@ -4,6 +4,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
+#include "adatape/nn/look_up.h"
 #include "adatape/nn/patches.h"
 
 namespace adatape {
@@ -100,7 +101,7 @@ PackedTokens Stem::elements(const Batch& batch, const ForwardContext& context) c
   std::vector<int64_t> lengths;
   for (int64_t b = 0; b < batch.size(); ++b) lengths.push_back(batch.offsets[b + 1] - batch.offsets[b]);
   if (symbol_weight.defined()) {
-    return {(symbol_weight.t() + bias).index_select(0, batch.symbols),
+    return {look_up(symbol_weight.t() + bias, batch.symbols),
             std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, batch.symbols.device())};
   }
   context.count("stem / vectors", lengths, product_cost(vector_weight.size(1), vector_weight.size(0), true));

@@ -1,6 +1,7 @@
 #include "adatape/nn/tape_bank.h"
 
 #include "adatape/core/check.h"
+#include "adatape/nn/look_up.h"
 #include "adatape/nn/patches.h"
 
 namespace adatape {
@@ -67,7 +68,7 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
     auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::vector<TokenKind>{}, bias.device());
     // A look-up, so that equal symbols are equal bits: their scores then tie exactly and the lower index wins.
     torch::Tensor values =
-        vector_weight.defined() ? linear(batch.vectors, vector_weight, bias) : (symbol_weight.t() + bias).index_select(0, batch.symbols);
+        vector_weight.defined() ? linear(batch.vectors, vector_weight, bias) : look_up(symbol_weight.t() + bias, batch.symbols);
     if (positions.defined()) {
       ADATAPE_CHECK(layout->longest() <= positions.size(0), "model", "bank \"", config.name, "\": expected sequences of at most ",
                     positions.size(0), " elements (learned positions), got ", layout->longest());
