@@ -2,7 +2,7 @@
 BUILD := build/release
 JOBS ?= $(shell nproc)
 
-.PHONY: all help setup build tests parity parity-full fashion images images-full family family-full ablations test test-python check bench bench-peers format clean
+.PHONY: all help setup build tests parity parity-full fashion images images-full images-tuning family family-full ablations test test-python check bench bench-peers format clean
 .DEFAULT_GOAL := all
 
 all: build ## build the program: build/release/adatape
@@ -36,6 +36,9 @@ images: build ## AdaTape, ViT, UViT, U2T and A-ViT on Fashion-MNIST; accuracy ag
 
 images-full: build ## the same with three seeds, on cluttered scenes and with the long recipe; goes on where it stopped (days)
 	@./scripts/images_full.sh
+
+images-tuning: build ## three learning rates for each model of that family, 3,000 steps each (10 minutes)
+	@./scripts/images_tuning.sh
 
 family: build ## every system on its own task: goals, published results, time saved; runs/family/report.html (25 minutes)
 	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_benchmarks
