@@ -9,8 +9,8 @@
 
 namespace adatape::ops {
 
-// True where dense_linear has kernels and no PlainCalls lives: float32 on the CPU, x [rows, in] with rows enough to pay for the weight's
-// reordering.
+// True where dense_linear pays and no PlainCalls lives: float32 on an x86-64 CPU that is not Intel's, x [rows, in] with rows enough to pay
+// for the weight's reordering.
 bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight);
 
 // x [rows, in], weight [out, in], bias [out] or undefined, all float32 on the CPU, of any strides -> [rows, out].
