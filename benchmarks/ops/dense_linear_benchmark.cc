@@ -4,7 +4,6 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
-#include "adatape/core/memory.h"
 #include "adatape/ops/dense_linear/dense_linear.h"
 #include "benchmarks/side_by_side.h"
 
@@ -12,7 +11,6 @@ namespace adatape {
 namespace {
 
 void dense_linear(benchmark::State& state) {
-  keep_freed_memory();  // as the program does
   at::manual_seed(0);
   const int64_t rows = state.range(0), in = state.range(1), out = state.range(2);
   const at::Tensor x = at::randn({rows, in}).requires_grad_(),
