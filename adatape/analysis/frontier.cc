@@ -134,7 +134,7 @@ void add_frontiers(Page& page, const Comparison& comparison) {
   page.figure(accuracy_against(comparison, {&FinishedRun::examples_per_second, images ? "images a second" : "examples a second", true}),
               std::string("Test accuracy against speed: examples a second of forward passes alone, ") +
                   (comparison.speed_measured ? "all models timed on one machine, one after the other" : "on the machine of the run") +
-                  ". Circles: adaptive, "
+                  ". Circles: AdaTape, "
                   "squares: baselines, hollow diamonds: controls. Several seeds: the mean, bars of one standard deviation, and the seeds "
                   "in pale. The "
                   "dotted line joins the models that no other one beats in both.");
