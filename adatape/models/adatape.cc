@@ -54,6 +54,7 @@ void AdaTapeConfig::validate(const InputSpec& input) const {
 
 AdaTape::AdaTape(const AdaTapeConfig& config, const InputSpec& input) : config_(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
+  stem_->exact_patches = !config.readers.empty();
   for (const TapeBankConfig& bank : config.banks) {
     banks_.push_back(register_module("bank_" + bank.name, std::make_shared<TapeBank>(bank, input, config.width)));
   }

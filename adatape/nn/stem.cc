@@ -82,9 +82,9 @@ void Stem::initialize(at::Generator& generator) {
   if (positions.defined()) normal(positions, 0.02, generator);
 }
 
-void Stem::pack(torch::Dtype) {  // float32 always: a query that is the mean of rounded tokens would select other rows
+void Stem::pack(torch::Dtype products) {
   if (patch_weight.defined() && patch_weight.is_cpu())
-    packed_patches_ = ops::pack_weight(patch_weight.view({patch_weight.size(0), -1}), bias, torch::kFloat);
+    packed_patches_ = ops::pack_weight(patch_weight.view({patch_weight.size(0), -1}), bias, exact_patches ? torch::kFloat : products);
 }
 
 PackedTokens Stem::patches(const Batch& batch, const ForwardContext& context) const {

@@ -35,6 +35,8 @@ struct Stem : Module {
   torch::Tensor bias;           // [D]; undefined for class_token
   torch::Tensor class_token;    // [D]; undefined without
   torch::Tensor positions;      // [tokens, D], the class token's first; undefined without
+  // Packed weights stay float32: where tokens are averaged to a query, rounded ones would select other rows.
+  bool exact_patches = false;
 
  protected:
   void pack(torch::Dtype products) override;

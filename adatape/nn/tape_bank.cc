@@ -52,9 +52,13 @@ void TapeBank::initialize(at::Generator& generator) {
 }
 
 void TapeBank::pack(torch::Dtype) {
-  if (project) project->pack_for_inference(torch::kFloat);
-  if (patch_weight.defined() && patch_weight.is_cpu())
-    packed_patches_ = ops::pack_weight(patch_weight.view({patch_weight.size(0), -1}), bias, torch::kFloat);
+  if (!project || !patch_weight.is_cpu()) return;
+  torch::NoGradGuard no_grad;
+  const auto wide = [](const torch::Tensor& x) { return x.to(torch::kDouble); };
+  const torch::Tensor first = wide(patch_weight.view({patch_weight.size(0), -1})), second = wide(project->weight);
+  const torch::Tensor offset = positions.defined() ? wide(positions) + wide(bias) : wide(bias);
+  packed_patches_ = ops::pack_weight(at::matmul(second, first), {}, torch::kFloat);
+  packed_offset_ = (at::matmul(offset, second.t()) + wide(project->bias)).to(torch::kFloat);
 }
 
 BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) const {
@@ -84,11 +88,17 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
   const torch::Tensor patches = patch_rows(images, config.patch);
   const int64_t batch_size = batch.size(), count = (images.size(2) / config.patch) * (images.size(3) / config.patch);
   const std::vector<int64_t> lengths(static_cast<size_t>(batch_size), count);
-  torch::Tensor values = linear(patches, weight, bias, packed_patches_);
-  if (positions.defined()) values = (values.view({batch_size, count, values.size(1)}) + positions).view({-1, values.size(1)});
+  const auto layout = std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, images.device());
   context.count(part + " / patches", lengths, product_cost(weight.size(1), weight.size(0), true));
+  if (packed_path(patches, packed_patches_)) {
+    const torch::Tensor values = linear(patches, weight, {}, packed_patches_);
+    values.view({batch_size, -1, values.size(1)}).add_(packed_offset_);
+    return {values, layout};
+  }
+  torch::Tensor values = linear(patches, weight, bias);
+  if (positions.defined()) values = (values.view({batch_size, count, values.size(1)}) + positions).view({-1, values.size(1)});
   context.count(part + " / projection", lengths, project->cost_per_row());
-  return {project->forward(values), std::make_shared<const PackLayout>(lengths, std::vector<TokenKind>{}, images.device())};
+  return {project->forward(values), layout};
 }
 
 }  // namespace adatape

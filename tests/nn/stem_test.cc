@@ -72,6 +72,21 @@ TEST(StemTest, PatchesAreAConvolutionAndLeftOverPixelsAreDropped) {
   EXPECT_TRUE(stem->forward(batch, {}).values.equal(tokens.values));
 }
 
+// The copied lines are those of the strided views, whose bits float64 takes the other way.
+TEST(StemTest, PatchRowsAreTheSameCopiedAndViewed) {
+  for (const int64_t patch : {1, 3, 4, 8, 16}) {
+    const torch::Tensor pixels = random_tensor({2, 2, 33, 37}, 2);
+    const torch::Tensor across = pixels.transpose(0, 1);  // strides of its own, lines still adjacent
+    for (const torch::Tensor& given : {pixels, across, pixels.narrow(3, 1, 20), pixels.transpose(2, 3), pixels.narrow(0, 0, 0)}) {
+      const torch::Tensor rows = patch_rows(given, patch);
+      EXPECT_TRUE(rows.equal(patch_rows(given.to(torch::kDouble), patch).to(torch::kFloat))) << patch << " " << given.strides();
+    }
+  }
+  const torch::Tensor learned = random_tensor({1, 2, 4, 4}, 3).requires_grad_();
+  patch_rows(learned, 2).sum().backward();
+  EXPECT_TRUE(learned.grad().equal(torch::ones_like(learned)));
+}
+
 TEST(StemTest, ClassTokenFirstWithAPositionOfItsOwn) {
   torch::NoGradGuard no_grad;
   StemConfig config;
@@ -176,6 +191,31 @@ TEST(TapeBankTest, PositionsOfSymbols) {
                 bank.forward(sequences({{0, 0, 0, 0, 0}}), {});
               }),
               HasSubstr("at most 4 elements (learned positions), got 5"));
+}
+
+TEST(TapeBankTest, PackedTheTwoLinearMapsOfImagesAreOneAndCountAsOne) {
+  torch::NoGradGuard no_grad;
+  for (const char* const positions : {"on", "off"}) {
+    TapeBankConfig config;
+    config.patch = 3;
+    config.positions = positions;
+    TapeBank bank(config, images(9, 9), 5);
+    testing::perturb(bank, 1, 0.5);
+    Batch batch;
+    batch.images = random_tensor({2, 2, 9, 9}, 1);
+    const BankRows before = bank.forward(batch, {});
+    for (const torch::Dtype products : {torch::kFloat, torch::kBFloat16}) {  // rows are never rounded
+      if (products == torch::kBFloat16 && !ops::has_bfloat16_products()) continue;
+      bank.pack_for_inference(products);
+      const int64_t flops = matrix_product_flops();
+      const BankRows after = bank.forward(batch, {});
+      EXPECT_EQ(matrix_product_flops() - flops, 2 * 18 * (2 * 3 * 3) * 5);
+      EXPECT_THAT(after.layout->lengths(), ElementsAre(9, 9));
+      EXPECT_LE(largest_difference(before.values, after.values), 2e-6);
+    }
+    torch::AutoGradMode gradient(true);
+    EXPECT_TRUE(bank.forward(batch, {}).values.detach().equal(before.values));
+  }
 }
 
 TEST(TapeBankTest, ImagesAtTheirOwnAndAnotherResolution) {

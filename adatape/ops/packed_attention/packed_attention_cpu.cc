@@ -111,23 +111,45 @@ ADATAPE_CPU_CLONES void backward_narrow(const BackwardTask& task, Scratch& scrat
 ADATAPE_CPU_AVX512 void forward_wide(const ForwardTask& task, Scratch& scratch) { forward_loop<Simd<16>>(task, scratch); }
 ADATAPE_CPU_AVX512 void backward_wide(const BackwardTask& task, Scratch& scratch) { backward_loop<Simd<16>>(task, scratch); }
 
-// Threads take tasks in turn, because examples differ in length; what is too small to wake a thread for runs on this one.
+// Each thread begins with its share of the rows, which are those that it multiplied before and will multiply next, so that they lie in
+// its core's cache; then it helps the others, because examples differ in length. What is too small to wake a thread for runs on this one.
 template <class AnyTask>
 void run_all(const std::vector<AnyTask>& tasks, void (*run)(const AnyTask&, Scratch&)) {
-  int64_t products = 0;  // multiply-adds of one of the matrix products
-  for (const AnyTask& task : tasks) products += task.heads * task.queries * task.keys * task.width;
-  std::atomic<size_t> next{0};
-  const auto work = [&](int64_t, int64_t) {
-    Scratch scratch;
-    for (size_t i = next++; i < tasks.size(); i = next++) run(tasks[i], scratch);
-  };
+  int64_t products = 0, rows = 0;  // products: multiply-adds of one of the matrix products
+  for (const AnyTask& task : tasks) {
+    products += task.heads * task.queries * task.keys * task.width;
+    rows += task.heads * task.queries;
+  }
   constexpr int64_t kWorthAThread = 1 << 18;
   const int64_t threads = std::min<int64_t>({at::get_num_threads(), products / kWorthAThread + 1, static_cast<int64_t>(tasks.size())});
   if (threads <= 1) {
-    work(0, 1);
-  } else {
-    at::parallel_for(0, threads, 1, work);
+    Scratch scratch;
+    for (const AnyTask& task : tasks) run(task, scratch);
+    return;
   }
+  struct Share {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
+  };
+  std::vector<Share> shares(static_cast<size_t>(threads));
+  int64_t passed = 0;
+  size_t share = 0;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    while (share + 1 < shares.size() && passed * threads >= rows * static_cast<int64_t>(share + 1)) {
+      shares[share].end = i;
+      shares[++share].next = i;
+    }
+    passed += tasks[i].heads * tasks[i].queries;
+  }
+  shares[share].end = tasks.size();
+  for (++share; share < shares.size(); ++share) shares[share].next = shares[share].end = tasks.size();
+  at::parallel_for(0, threads, 1, [&](int64_t own, int64_t) {
+    Scratch scratch;
+    for (size_t k = 0; k < shares.size(); ++k) {
+      Share& from = shares[(static_cast<size_t>(own) + k) % shares.size()];
+      for (size_t i = from.next++; i < from.end; i = from.next++) run(tasks[i], scratch);
+    }
+  });
 }
 
 // Calls each(task, first query token, first key token, first query head, key head) with the fields of Task filled.
