@@ -4,8 +4,8 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
+#include "adatape/nn/expert_rows.h"
 #include "adatape/nn/padded.h"
-#include "adatape/nn/segments.h"
 
 namespace adatape {
 
@@ -51,53 +51,17 @@ void MixtureOfExperts::initialize(at::Generator& generator) {
 }
 
 torch::Tensor MixtureOfExperts::forward_routed(const torch::Tensor& x, const MoeRouting& routing) const {
-  const int64_t tokens = x.size(0), k = routing.selected, experts = config.experts;
-  if (tokens == 0) return x;
-  // Where the rows of each expert begin, then which rows they are: source c of the copy is x as it is read by choice c.
-  std::vector<int64_t> counts(static_cast<size_t>(experts)), next(static_cast<size_t>(experts));
-  for (size_t i = 0; i < routing.kept.size(); ++i) counts[static_cast<size_t>(routing.experts[i])] += routing.kept[i];
-  for (size_t e = 1; e < next.size(); ++e) next[e] = next[e - 1] + counts[e - 1];
-  const int64_t served = next.back() + counts.back();
-  if (served == 0) return torch::zeros_like(x);
-  auto together = std::make_shared<Segments>(static_cast<size_t>(served));
-  std::vector<std::shared_ptr<Segments>> back;
-  std::vector<int64_t> dropped(static_cast<size_t>(k));
-  for (int64_t c = 0; c < k; ++c) {
-    back.push_back(std::make_shared<Segments>());
-    for (int64_t token = 0; token < tokens; ++token) {
-      const auto choice = static_cast<size_t>(token * k + c);
-      if (!routing.kept[choice]) {
-        add_segment(*back.back(), {1, dropped[static_cast<size_t>(c)]++, 1});
-        continue;
-      }
-      const int64_t place = next[static_cast<size_t>(routing.experts[choice])]++;
-      (*together)[static_cast<size_t>(place)] = {c, token, 1};
-      add_segment(*back.back(), {0, place, 1});
-    }
+  const std::shared_ptr<const ExpertRows> plan = expert_rows(routing, config.experts);
+  if (plan->experts.empty()) return torch::zeros_like(x);
+  // One unbind each: their gradients are joined once, where slices would clear and add the whole for each expert.
+  const std::vector<torch::Tensor> wide_weight = expand_weight.unbind(0), wide_bias = expand_bias.unbind(0),
+                                   narrow_weight = contract_weight.unbind(0), narrow_bias = contract_bias.unbind(0);
+  std::vector<torch::Tensor> rows = to_experts(x, plan);
+  for (size_t s = 0; s < rows.size(); ++s) {
+    const auto e = static_cast<size_t>(plan->experts[s]);
+    rows[s] = linear(apply_gelu(linear(rows[s], wide_weight[e], wide_bias[e]), gelu), narrow_weight[e], narrow_bias[e]);
   }
-  const torch::Tensor rows = join_segments(std::vector<torch::Tensor>(static_cast<size_t>(k), x), together);
-
-  // One split and one unbind each: their gradients are joined once, where slices would clear and add the whole for each expert.
-  const std::vector<torch::Tensor> of_expert = rows.split_with_sizes(counts), wide_weight = expand_weight.unbind(0),
-                                   wide_bias = expand_bias.unbind(0), narrow_weight = contract_weight.unbind(0),
-                                   narrow_bias = contract_bias.unbind(0);
-  std::vector<torch::Tensor> answers;
-  for (size_t e = 0; e < counts.size(); ++e) {
-    if (counts[e] == 0) continue;
-    const torch::Tensor wide = linear(of_expert[e], wide_weight[e], wide_bias[e]);
-    answers.push_back(linear(apply_gelu(wide, gelu), narrow_weight[e], narrow_bias[e]));
-  }
-  const torch::Tensor answered = answers.size() == 1 ? answers.front() : torch::cat(answers);
-  torch::Tensor sum;
-  for (int64_t c = 0; c < k; ++c) {
-    const int64_t missing = dropped[static_cast<size_t>(c)];
-    if (missing == tokens) continue;
-    std::vector<torch::Tensor> sources = {answered};
-    if (missing > 0) sources.push_back(torch::zeros({missing, x.size(1)}, x.options().requires_grad(false)));
-    const torch::Tensor part = join_segments(sources, back[static_cast<size_t>(c)]) * routing.chosen_gates.narrow(1, c, 1);
-    sum = sum.defined() ? sum + part : part;
-  }
-  return sum;
+  return from_experts(rows, routing.chosen_gates, plan);
 }
 
 torch::Tensor MixtureOfExperts::forward(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context, int64_t index,

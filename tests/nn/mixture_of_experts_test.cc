@@ -2,6 +2,11 @@
 
 #include <cmath>
 
+#include <torch/csrc/autograd/autograd.h>
+
+#include "adatape/nn/expert_rows.h"
+#include "adatape/ops/plain_calls.h"
+
 #include "nn_cases.h"
 
 namespace adatape {
@@ -13,6 +18,7 @@ using ::testing::HasSubstr;
 using testing::largest_difference;
 using testing::layout_of;
 using testing::random_tensor;
+using torch::autograd::variable_list;
 
 // Logits whose gates are these.
 torch::Tensor logits_of(const std::vector<double>& gates, int64_t experts) {
@@ -122,6 +128,35 @@ TEST(MixtureOfExpertsTest, Gradients) {
         return torch::cat({layer.forward_routed(x[0], routing).view({-1}), routing.importance_loss, routing.load_loss});
       },
       {random_tensor({5, 4}, 2)});
+}
+
+// One pass over the tokens against ATen's index_add: answers, gradients, and gradients of those, with and without full experts.
+TEST(ExpertRowsTest, OnePassEqualsPlainCalls) {
+  for (const double capacity : {0.0, 0.6}) {
+    for (const int64_t width : {1, 19, 64}) {
+      MoeRouteOptions options;
+      options.capacity = capacity;
+      const torch::Tensor logits = random_tensor({301, 5}, 1), x = random_tensor({301, width}, 2);
+      const MoeRouting routing = route_tokens(logits, {0, 100, 301}, {}, options);
+      const auto plan = expert_rows(routing, 5);
+      const auto results = [&](bool plain) {
+        std::optional<ops::PlainCalls> guard;
+        if (plain) guard.emplace();
+        const torch::Tensor tokens = x.clone().requires_grad_(), gates = routing.chosen_gates.detach().clone().requires_grad_();
+        std::vector<torch::Tensor> rows = to_experts(tokens, plan);
+        for (size_t s = 0; s < rows.size(); ++s) rows[s] = (rows[s] * static_cast<double>(s + 1)).sin();
+        const torch::Tensor out = from_experts(rows, gates, plan);
+        const variable_list once = torch::autograd::grad({out.square().sum()}, {tokens, gates}, {}, true, true);
+        const variable_list twice = torch::autograd::grad({once[0].square().sum() + once[1].square().sum()}, {tokens, gates});
+        const variable_list bare =
+            torch::autograd::grad({from_experts(to_experts(tokens, plan), gates, plan).square().sum()}, {tokens, gates});
+        return variable_list{out, once[0], once[1], twice[0], twice[1], bare[0], bare[1]};
+      };
+      const variable_list fast = results(false), plain = results(true);
+      for (size_t i = 0; i < fast.size(); ++i)
+        EXPECT_LE(largest_difference(fast[i], plain[i]), 2e-6 * std::max(1.0, plain[i].abs().max().item<double>())) << i << " " << width;
+    }
+  }
 }
 
 TEST(MixtureOfExpertsTest, NothingAndNobodyServed) {

@@ -90,9 +90,10 @@ ADATAPE_ALWAYS_INLINE void multiply(const Part& part) {
 ADATAPE_CPU_CLONES void multiply_narrow(const Part& part) { multiply<Simd<8>>(part); }
 ADATAPE_CPU_AVX512 void multiply_wide(const Part& part) { multiply<Simd<16>>(part); }
 
-// The right factor's steps begin .. begin + depth as panels of `width` columns.
-void fill_panels(const Matrix& b, int64_t begin, int64_t depth, int64_t columns, int64_t width, float* to) {
-  for (int64_t column = 0; column < columns; column += width, to += width * depth) {
+// The right factor's steps begin .. begin + depth as panels of `width` columns: those from first to last of them.
+void fill_panels(const Matrix& b, int64_t begin, int64_t depth, int64_t columns, int64_t width, int64_t first, int64_t last, float* to) {
+  to += first * width * depth;
+  for (int64_t column = first * width; column < last * width; column += width, to += width * depth) {
     const int64_t count = std::min(width, columns - column);
     const float* from = b.data + begin * b.row + column * b.column;
     if (count < width) std::memset(to, 0, static_cast<size_t>(width * depth) * sizeof(float));
@@ -164,7 +165,15 @@ void matrix_product(int64_t rows, int64_t depth, int64_t columns, const Matrix& 
   }
   for (int64_t begin = 0; begin < depth || begin == 0; begin += kDepth) {
     const int64_t steps = std::min(kDepth, depth - begin);
-    if (!in_place) fill_panels(b, begin, steps, columns, width, panels);
+    constexpr int64_t kWorthAThread = 1 << 17, kWorthSharing = 1 << 15;  // multiply-adds; numbers to copy
+    const int64_t threads =
+        std::min<int64_t>(at::in_parallel_region() ? 1 : at::get_num_threads(), rows * steps * columns / kWorthAThread + 1);
+    const auto fill = [&](int64_t first, int64_t last) { fill_panels(b, begin, steps, columns, width, first, last, panels); };
+    if (!in_place && (threads == 1 || steps * columns < kWorthSharing)) {
+      fill(0, padded / width);
+    } else if (!in_place) {
+      at::parallel_for(0, padded / width, 1, fill);
+    }
     const auto run = [&](int64_t first, int64_t last) {
       const int64_t blocks = (last - first + kBlockRows - 1) / kBlockRows;
       const int64_t block = std::max<int64_t>(((last - first + blocks - 1) / blocks + 3) / 4 * 4, 4);
@@ -185,9 +194,6 @@ void matrix_product(int64_t rows, int64_t depth, int64_t columns, const Matrix& 
         wide ? multiply_wide(part) : multiply_narrow(part);
       }
     };
-    constexpr int64_t kWorthAThread = 1 << 17;
-    const int64_t threads =
-        std::min<int64_t>(at::in_parallel_region() ? 1 : at::get_num_threads(), rows * steps * columns / kWorthAThread + 1);
     if (threads == 1) {
       run(0, rows);
     } else {
