@@ -119,9 +119,9 @@ std::vector<float*> first_rows(const variable_list& slots) {
   return rows;
 }
 
-variable_list contiguous(const variable_list& slots, size_t count) {
+variable_list contiguous(at::TensorList slots) {
   variable_list out;
-  for (size_t s = 0; s < count; ++s) out.push_back(slots[s].contiguous());
+  for (const torch::Tensor& slot : slots) out.push_back(slot.contiguous());
   return out;
 }
 
@@ -165,14 +165,14 @@ struct ToExperts : torch::autograd::Function<ToExperts> {
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const std::shared_ptr<const ExpertRows> plan = kept(context);
     if (at::GradMode::is_enabled()) return {plain_from_experts(grads, {}, *plan), at::Tensor()};
-    return {gathered(*plan, contiguous(grads, grads.size()), nullptr), at::Tensor()};
+    return {gathered(*plan, contiguous(grads), nullptr), at::Tensor()};
   }
 };
 
 struct FromExperts : torch::autograd::Function<FromExperts> {
   // Sources: the answers and, last, the gates.
   static at::Tensor forward(AutogradContext* context, at::TensorList sources, const std::shared_ptr<const ExpertRows>& plan) {
-    const variable_list all = contiguous(sources.vec(), sources.size());
+    const variable_list all = contiguous(sources);
     context->save_for_backward(all);
     keep(context, plan);
     return gathered(*plan, {all.begin(), all.end() - 1}, all.back().const_data_ptr<float>());
