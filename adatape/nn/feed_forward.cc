@@ -5,6 +5,7 @@
 #include "adatape/core/check.h"
 #include "adatape/nn/gated_unit.h"
 #include "adatape/nn/gelu_unit.h"
+#include "adatape/ops/dense_mlp/dense_mlp.h"
 
 namespace adatape {
 
@@ -31,7 +32,20 @@ Mlp::Mlp(int64_t dim, int64_t width, Gelu gelu_) : gelu(gelu_) {
 
 void Mlp::initialize(at::Generator& generator) { initialize_pair(*expand, *contract, generator); }
 
+namespace {
+// Both layers in one pass where that pays; undefined otherwise.
+torch::Tensor in_one_pass(const torch::Tensor& x, const Linear& expand, const Linear& contract, ops::MlpActivation activation) {
+  const ops::MlpWeights weights{expand.weight, expand.bias, contract.weight, contract.bias};
+  if (packed_path(x, expand.packed) || !ops::has_dense_mlp(x, weights)) return {};
+  add_matrix_product_flops(x.size(0) * (expand.flops_per_row() + contract.flops_per_row()));
+  return ops::dense_mlp(x, {}, weights, activation);
+}
+}  // namespace
+
 torch::Tensor Mlp::forward(const torch::Tensor& x) const {
+  if (gelu == Gelu::kTanh) {
+    if (torch::Tensor out = in_one_pass(x, *expand, *contract, ops::MlpActivation::kTanhGelu); out.defined()) return out;
+  }
   const std::string_view form = gelu == Gelu::kTanh ? "tanh" : "none";
   // Without a backward nobody needs the wide activations again: a part of the rows at a time keeps them in the cache.
   const int64_t part = 512 * at::get_num_threads();
@@ -54,6 +68,7 @@ GluMlp::GluMlp(int64_t dim, int64_t width) {
 void GluMlp::initialize(at::Generator& generator) { initialize_pair(*expand, *contract, generator); }
 
 torch::Tensor GluMlp::forward(const torch::Tensor& x) const {
+  if (torch::Tensor out = in_one_pass(x, *expand, *contract, ops::MlpActivation::kGated); out.defined()) return out;
   if (!packed_path(x, expand->packed)) return contract->forward(gated_unit(linear(x, expand->weight, expand->bias)));
   add_matrix_product_flops(x.size(0) * expand->flops_per_row());
   return contract->forward(ops::packed_linear(x.contiguous(), expand->packed, {}, ops::Activation::kGated));

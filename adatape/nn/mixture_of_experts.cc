@@ -6,6 +6,7 @@
 #include "adatape/core/rng.h"
 #include "adatape/nn/expert_rows.h"
 #include "adatape/nn/padded.h"
+#include "adatape/ops/dense_mlp/dense_mlp.h"
 
 namespace adatape {
 
@@ -52,16 +53,29 @@ void MixtureOfExperts::initialize(at::Generator& generator) {
 
 torch::Tensor MixtureOfExperts::forward_routed(const torch::Tensor& x, const MoeRouting& routing) const {
   const std::shared_ptr<const ExpertRows> plan = expert_rows(routing, config.experts);
-  if (plan->experts.empty()) return torch::zeros_like(x);
+  if (plan->choices.empty()) return torch::zeros_like(x);
+  const ops::MlpWeights weights{expand_weight, expand_bias, contract_weight, contract_bias};
+  if (gelu != Gelu::kTanh || !ops::has_dense_mlp(x, weights))
+    return from_experts(one_by_one(to_experts(x, plan), plan->offsets), routing.chosen_gates, plan);
+  add_matrix_product_flops(4 * static_cast<int64_t>(plan->choices.size()) * expand_weight.size(1) * expand_weight.size(2));
+  const auto activation = ops::MlpActivation::kTanhGelu;
+  const torch::Tensor answers = at::GradMode::is_enabled()
+                                    ? ops::dense_mlp(to_experts(x, plan), plan->offsets, weights, activation)
+                                    : ops::dense_mlp_of_rows(x, tokens_of_rows(*plan), plan->offsets, weights, activation);
+  return from_experts(answers, routing.chosen_gates, plan);
+}
+
+torch::Tensor MixtureOfExperts::one_by_one(const torch::Tensor& rows, const std::vector<int64_t>& offsets) const {
   // One unbind each: their gradients are joined once, where slices would clear and add the whole for each expert.
   const std::vector<torch::Tensor> wide_weight = expand_weight.unbind(0), wide_bias = expand_bias.unbind(0),
                                    narrow_weight = contract_weight.unbind(0), narrow_bias = contract_bias.unbind(0);
-  std::vector<torch::Tensor> rows = to_experts(x, plan);
-  for (size_t s = 0; s < rows.size(); ++s) {
-    const auto e = static_cast<size_t>(plan->experts[s]);
-    rows[s] = linear(apply_gelu(linear(rows[s], wide_weight[e], wide_bias[e]), gelu), narrow_weight[e], narrow_bias[e]);
+  std::vector<torch::Tensor> parts;
+  for (size_t e = 0; e < wide_weight.size(); ++e) {
+    if (offsets[e] == offsets[e + 1]) continue;
+    const torch::Tensor wide = linear(rows.slice(0, offsets[e], offsets[e + 1]), wide_weight[e], wide_bias[e]);
+    parts.push_back(linear(apply_gelu(wide, gelu), narrow_weight[e], narrow_bias[e]));
   }
-  return from_experts(rows, routing.chosen_gates, plan);
+  return torch::cat(parts);
 }
 
 torch::Tensor MixtureOfExperts::forward(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context, int64_t index,

@@ -33,8 +33,8 @@ struct MixtureOfExperts : Module {
   void initialize(at::Generator& generator);
 
   // x [T, D] by layout -> [T, D]: the sum over a token's kept choices of gate x expert(token), 0 where none was kept (the block adds the
-  // residual). Tokens are copied together by expert, each expert is one matrix product a layer; nothing is padded or masked. index: which
-  // block (or step), for the noise; part: the name of its work. Adds its losses to context.auxiliary_losses.
+  // residual). Tokens are copied together by expert, each expert is one matrix product a layer; nothing is padded or masked. index:
+  // which block (or step), for the noise; part: the name of its work. Adds its losses to context.auxiliary_losses.
   torch::Tensor forward(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context, int64_t index,
                         const std::string& part) const;
   // What the experts make of it, once the routing is known.
@@ -50,6 +50,10 @@ struct MixtureOfExperts : Module {
   std::shared_ptr<Linear> router;                // [experts, D], no bias
   torch::Tensor expand_weight, expand_bias;      // [experts, m, D], [experts, m]
   torch::Tensor contract_weight, contract_bias;  // [experts, D, m], [experts, D]
+
+ private:
+  // rows [R, D], offsets[e] .. offsets[e + 1] of them expert e's, R > 0 -> [R, D].
+  torch::Tensor one_by_one(const torch::Tensor& rows, const std::vector<int64_t>& offsets) const;
 };
 
 }  // namespace adatape

@@ -1,11 +1,14 @@
 #include "adatape/nn/moe_router.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "adatape/core/check.h"
 #include "adatape/nn/pack_layout.h"
+#include "adatape/ops/cpu_clones.h"
 
 namespace adatape {
 namespace {
@@ -15,6 +18,9 @@ torch::Tensor squared_variation(const torch::Tensor& sums) {
   const torch::Tensor mean = sums.mean(1, /*keepdim=*/true);
   return (sums - mean).square().mean(1) / mean.squeeze(1).square().clamp_min(1e-20);
 }
+
+// logits [T, experts]. ATen's softmax of short rows takes them one by one; over columns it takes a vector of tokens at a time.
+torch::Tensor softmax_of_rows(const torch::Tensor& logits) { return logits.t().contiguous().softmax(0).t(); }
 
 torch::Tensor sum_groups(const torch::Tensor& values, const std::vector<int64_t>& offsets) {
   std::vector<int64_t> group(static_cast<size_t>(values.size(0)));
@@ -27,21 +33,22 @@ torch::Tensor sum_groups(const torch::Tensor& values, const std::vector<int64_t>
 std::vector<int64_t> largest(const torch::Tensor& gates, int64_t k) {
   const torch::Tensor host = gates.detach().to(torch::kCPU, torch::kDouble).contiguous();
   const int64_t count = host.size(1);
-  std::vector<int64_t> chosen;
-  chosen.reserve(static_cast<size_t>(host.size(0) * k));
-  std::vector<uint8_t> taken(static_cast<size_t>(count));
-  for (int64_t row = 0; row < host.size(0); ++row) {
-    const double* values = host.const_data_ptr<double>() + row * count;
-    std::fill(taken.begin(), taken.end(), 0);
-    for (int64_t c = 0; c < k; ++c) {
-      int64_t best = -1;
-      for (int64_t e = 0; e < count; ++e) {
-        if (!taken[static_cast<size_t>(e)] && (best < 0 || values[e] > values[best])) best = e;
+  std::vector<int64_t> chosen(static_cast<size_t>(host.size(0) * k));
+  at::parallel_for(0, host.size(0), ops::cpu::grain(4 * k * count), [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> taken(static_cast<size_t>(count));
+    for (int64_t row = begin; row < end; ++row) {
+      const double* values = host.const_data_ptr<double>() + row * count;
+      std::fill(taken.begin(), taken.end(), 0);
+      for (int64_t c = 0; c < k; ++c) {
+        int64_t best = -1;
+        for (int64_t e = 0; e < count; ++e) {
+          if (!taken[static_cast<size_t>(e)] && (best < 0 || values[e] > values[best])) best = e;
+        }
+        taken[static_cast<size_t>(best)] = 1;
+        chosen[static_cast<size_t>(row * k + c)] = best;
       }
-      taken[static_cast<size_t>(best)] = 1;
-      chosen.push_back(best);
     }
-  }
+  });
   return chosen;
 }
 
@@ -62,11 +69,11 @@ MoeRouting route_tokens(const torch::Tensor& logits, const std::vector<int64_t>&
   const torch::Tensor noisy = noise.defined() ? logits + noise * deviation : logits;
   MoeRouting routing;
   routing.selected = k;
-  routing.gates = noisy.softmax(1);
+  routing.gates = softmax_of_rows(noisy);
   routing.experts = largest(routing.gates, k);
   const torch::Tensor chosen = index_tensor(routing.experts, logits.device()).view({tokens, k});
   routing.chosen_gates = routing.gates.gather(1, chosen);
-  routing.importance_loss = squared_variation(sum_groups(noise.defined() ? logits.softmax(1) : routing.gates, group_offsets));
+  routing.importance_loss = squared_variation(sum_groups(noise.defined() ? softmax_of_rows(logits) : routing.gates, group_offsets));
   if (noise.defined()) {
     const torch::Tensor threshold = noisy.gather(1, chosen.narrow(1, k - 1, 1));  // what has to be reached to be chosen
     const torch::Tensor chance = 0.5 * at::erfc((threshold - logits) / (deviation * std::sqrt(2.0)));

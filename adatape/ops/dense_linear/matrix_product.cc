@@ -1,6 +1,7 @@
 #include "adatape/ops/dense_linear/matrix_product.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <type_traits>
 #include <vector>
@@ -90,6 +91,23 @@ ADATAPE_ALWAYS_INLINE void multiply(const Part& part) {
 ADATAPE_CPU_CLONES void multiply_narrow(const Part& part) { multiply<Simd<8>>(part); }
 ADATAPE_CPU_AVX512 void multiply_wide(const Part& part) { multiply<Simd<16>>(part); }
 
+// Four columns of four adjacent numbers, `column` apart, to four rows.
+ADATAPE_ALWAYS_INLINE void turn(const float* from, int64_t column, float* to, int64_t row) {
+  typedef float Four __attribute__((vector_size(16)));
+  typedef int32_t Places __attribute__((vector_size(16)));
+  Four a, b, c, d;
+  std::memcpy(&a, from, sizeof(a));
+  std::memcpy(&b, from + column, sizeof(b));
+  std::memcpy(&c, from + 2 * column, sizeof(c));
+  std::memcpy(&d, from + 3 * column, sizeof(d));
+  const Places low{0, 4, 1, 5}, high{2, 6, 3, 7}, left{0, 1, 4, 5}, right{2, 3, 6, 7};
+  const Four ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low), ab2 = __builtin_shuffle(a, b, high),
+             cd2 = __builtin_shuffle(c, d, high);
+  const Four rows[4] = {__builtin_shuffle(ab, cd, left), __builtin_shuffle(ab, cd, right), __builtin_shuffle(ab2, cd2, left),
+                        __builtin_shuffle(ab2, cd2, right)};
+  for (int i = 0; i < 4; ++i) std::memcpy(to + i * row, &rows[i], sizeof(Four));
+}
+
 // The right factor's steps begin .. begin + depth as panels of `width` columns: those from first to last of them.
 void fill_panels(const Matrix& b, int64_t begin, int64_t depth, int64_t columns, int64_t width, int64_t first, int64_t last, float* to) {
   to += first * width * depth;
@@ -101,12 +119,18 @@ void fill_panels(const Matrix& b, int64_t begin, int64_t depth, int64_t columns,
       for (int64_t p = 0; p < depth; ++p) std::memcpy(to + p * width, from + p * b.row, static_cast<size_t>(count) * sizeof(float));
       continue;
     }
-    // Eight by eight: rows of either side are then whole pieces of cache lines.
-    for (int64_t p0 = 0; p0 < depth; p0 += 8) {
-      const int64_t p1 = std::min(p0 + 8, depth);
-      for (int64_t j = 0; j < count; ++j) {
-        for (int64_t p = p0; p < p1; ++p) to[p * width + j] = from[p * b.row + j * b.column];
+    int64_t whole = 0;  // columns done by fours
+    if (b.row == 1) {
+      for (; whole + 4 <= count; whole += 4) {
+        int64_t p = 0;
+        for (; p + 4 <= depth; p += 4) turn(from + p + whole * b.column, b.column, to + p * width + whole, width);
+        for (; p < depth; ++p) {
+          for (int64_t j = whole; j < whole + 4; ++j) to[p * width + j] = from[p + j * b.column];
+        }
       }
+    }
+    for (int64_t j = whole; j < count; ++j) {
+      for (int64_t p = 0; p < depth; ++p) to[p * width + j] = from[p * b.row + j * b.column];
     }
   }
 }
@@ -148,57 +172,116 @@ ADATAPE_CPU_AVX512 void add_rows_wide(int64_t rows, int64_t columns, const float
 
 }  // namespace
 
+namespace {
+
+int64_t panel_width() { return 2 * (has_avx512() ? Simd<16>::kLanes : Simd<8>::kLanes); }
+int64_t padded(int64_t columns) { return (columns + panel_width() - 1) / panel_width() * panel_width(); }
+
+// Short rows are read where they lie; long ones would fill a few sets of the cache and many pages.
+bool lies_well(int64_t columns, const Matrix& b) {
+  constexpr int64_t kShort = 128;
+  return b.column == 1 && b.row <= kShort && columns % (panel_width() / 2) == 0;
+}
+
+// Steps begin .. begin + depth of b to panels, by as many threads as pay.
+void fill(const Matrix& b, int64_t begin, int64_t depth, int64_t columns, float* panels) {
+  constexpr int64_t kWorthSharing = 1 << 15;  // numbers to copy
+  const int64_t width = panel_width(), count = padded(columns) / width;
+  const auto run = [&](int64_t first, int64_t last) { fill_panels(b, begin, depth, columns, width, first, last, panels); };
+  if (depth * columns < kWorthSharing) {
+    run(0, count);
+  } else {
+    at::parallel_for(0, count, 1, run);
+  }
+}
+
+// `steps` steps from `begin` of rows of a; b: those steps of the right factor.
+void multiply_steps(int64_t rows, const Matrix& a, int64_t begin, int64_t steps, const RightFactor& b, const float* bias, float* c) {
+  if (rows == 0) return;
+  const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
+  const int64_t block = std::max<int64_t>(((rows + blocks - 1) / blocks + 3) / 4 * 4, 4);
+  for (int64_t i = 0; i < rows; i += block) {
+    Part part;
+    part.rows = std::min(block, rows - i);
+    part.depth = steps;
+    part.columns = b.columns;
+    part.a = a.data + i * a.row + begin * a.column;
+    part.a_row = a.row;
+    part.a_column = a.column;
+    part.b = b.data;
+    part.b_panel = b.row > 0 ? panel_width() : panel_width() * steps;
+    part.b_row = b.row > 0 ? b.row : panel_width();
+    part.bias = begin == 0 ? bias : nullptr;
+    part.add = begin > 0;
+    part.c = c + i * b.columns;
+    has_avx512() ? multiply_wide(part) : multiply_narrow(part);
+  }
+}
+
+// One allocation lasts for all calls of a thread; other threads read it while this one waits for them.
+float* own_memory(int64_t elements) {
+  static thread_local std::vector<float> memory;
+  if (memory.size() < static_cast<size_t>(elements + 16)) memory.resize(static_cast<size_t>(elements + 16));
+  return memory.data() + (64 - reinterpret_cast<size_t>(memory.data()) % 64) % 64 / sizeof(float);
+}
+
+}  // namespace
+
+int64_t right_factor_elements(int64_t depth, int64_t columns) { return depth * padded(columns); }
+
+RightFactor lay_out(int64_t depth, int64_t columns, const Matrix& b, float* memory) {
+  if (lies_well(columns, b)) return {depth, columns, b.data, b.row};
+  for (int64_t begin = 0; begin < depth; begin += kDepth)
+    fill(b, begin, std::min(kDepth, depth - begin), columns, memory + begin * padded(columns));
+  return {depth, columns, memory};
+}
+
+void multiply_rows(int64_t rows, const Matrix& a, const RightFactor& b, const float* bias, float* c) {
+  for (int64_t begin = 0; begin < b.depth || begin == 0; begin += kDepth) {
+    const RightFactor steps{b.depth, b.columns, b.data + begin * (b.row > 0 ? b.row : padded(b.columns)), b.row};
+    multiply_steps(rows, a, begin, std::min(kDepth, b.depth - begin), steps, bias, c);
+  }
+}
+
 void matrix_product(int64_t rows, int64_t depth, int64_t columns, const Matrix& a, const Matrix& b, const float* bias, float* c) {
   if (rows == 0 || columns == 0) return;
-  const bool wide = has_avx512();
-  const int64_t lanes = wide ? Simd<16>::kLanes : Simd<8>::kLanes, width = 2 * lanes, padded = (columns + width - 1) / width * width;
-  // Short rows are read where they lie; long ones would fill a few sets of the cache and many pages.
-  constexpr int64_t kShort = 128;
-  const bool in_place = b.column == 1 && b.row <= kShort && columns % lanes == 0;
-  // One allocation lasts for all calls of a thread; other threads read it while this one waits for them.
-  static thread_local std::vector<float> memory;
-  float* panels = nullptr;
-  if (!in_place) {
-    const size_t elements = static_cast<size_t>(padded * std::min(depth, kDepth) + 16);
-    if (memory.size() < elements) memory.resize(elements);
-    panels = memory.data() + (64 - reinterpret_cast<size_t>(memory.data()) % 64) % 64 / sizeof(float);
-  }
+  const bool in_place = lies_well(columns, b);
+  float* const panels = in_place ? nullptr : own_memory(right_factor_elements(std::min(depth, kDepth), columns));
   for (int64_t begin = 0; begin < depth || begin == 0; begin += kDepth) {
     const int64_t steps = std::min(kDepth, depth - begin);
-    constexpr int64_t kWorthAThread = 1 << 17, kWorthSharing = 1 << 15;  // multiply-adds; numbers to copy
+    constexpr int64_t kWorthAThread = 1 << 17;  // multiply-adds
     const int64_t threads =
         std::min<int64_t>(at::in_parallel_region() ? 1 : at::get_num_threads(), rows * steps * columns / kWorthAThread + 1);
-    const auto fill = [&](int64_t first, int64_t last) { fill_panels(b, begin, steps, columns, width, first, last, panels); };
-    if (!in_place && (threads == 1 || steps * columns < kWorthSharing)) {
-      fill(0, padded / width);
+    if (!in_place && threads == 1) {
+      fill_panels(b, begin, steps, columns, panel_width(), 0, padded(columns) / panel_width(), panels);
     } else if (!in_place) {
-      at::parallel_for(0, padded / width, 1, fill);
+      fill(b, begin, steps, columns, panels);
     }
+    const RightFactor right{depth, columns, in_place ? b.data + begin * b.row : panels, in_place ? b.row : 0};
     const auto run = [&](int64_t first, int64_t last) {
-      const int64_t blocks = (last - first + kBlockRows - 1) / kBlockRows;
-      const int64_t block = std::max<int64_t>(((last - first + blocks - 1) / blocks + 3) / 4 * 4, 4);
-      for (int64_t i = first; i < last; i += block) {
-        Part part;
-        part.rows = std::min(block, last - i);
-        part.depth = steps;
-        part.columns = columns;
-        part.a = a.data + i * a.row + begin * a.column;
-        part.a_row = a.row;
-        part.a_column = a.column;
-        part.b = in_place ? b.data + begin * b.row : panels;
-        part.b_panel = in_place ? width : width * steps;
-        part.b_row = in_place ? b.row : width;
-        part.bias = begin == 0 ? bias : nullptr;
-        part.add = begin > 0;
-        part.c = c + i * columns;
-        wide ? multiply_wide(part) : multiply_narrow(part);
-      }
+      multiply_steps(last - first, {a.data + first * a.row, a.row, a.column}, begin, steps, right, bias, c + first * columns);
     };
     if (threads == 1) {
       run(0, rows);
     } else {
       at::parallel_for(0, rows, ((rows + threads - 1) / threads + 11) / 12 * 12, run);
     }
+  }
+}
+
+void matrix_products(const std::vector<Product>& products) {
+  std::atomic<size_t> next{0};
+  const auto run = [&](int64_t, int64_t) {
+    for (size_t i = next++; i < products.size(); i = next++) {
+      const Product& p = products[i];
+      matrix_product(p.rows, p.depth, p.columns, p.a, p.b, p.bias, p.c);
+    }
+  };
+  const int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  if (threads == 1 || static_cast<int64_t>(products.size()) < 2 * threads) {
+    run(0, 1);
+  } else {
+    at::parallel_for(0, threads, 1, run);
   }
 }
 

@@ -1,0 +1,105 @@
+#include "adatape/ops/activation.h"
+
+#include "adatape/ops/cpu_simd.h"
+
+namespace adatape::ops::cpu {
+namespace {
+
+constexpr float kLinear = 1.5957691216057308f, kCubic = 0.07135481282553925f;  // 2 sqrt(2 / pi), and 0.044715 times that
+
+template <class S>
+ADATAPE_ALWAYS_INLINE void gelu_of(const float* x, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += S::kLanes) {
+    typename S::Floats v, gate;
+    load_part<S>(v, x + i, count - i);
+    gate = v * (kLinear + kCubic * v * v);
+    sigmoid<S>(gate);
+    store_part<S>(out + i, v * gate, count - i);
+  }
+}
+
+template <class S>
+ADATAPE_ALWAYS_INLINE void gelu_gradient_of(const float* x, const float* grad, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += S::kLanes) {
+    typename S::Floats v, gate, d;
+    load_part<S>(v, x + i, count - i);
+    load_part<S>(d, grad + i, count - i);
+    const typename S::Floats square = v * v;
+    gate = v * (kLinear + kCubic * square);
+    sigmoid<S>(gate);
+    store_part<S>(out + i, d * gate * (1.0f + v * (1.0f - gate) * (kLinear + 3.0f * kCubic * square)), count - i);
+  }
+}
+
+template <class S>
+ADATAPE_ALWAYS_INLINE void gate_of(const float* x, int64_t rows, int64_t width, float* out, float* gates, int64_t gates_row) {
+  for (int64_t r = 0; r < rows; ++r, x += 2 * width, out += width, gates += gates == nullptr ? 0 : gates_row) {
+    for (int64_t i = 0; i < width; i += S::kLanes) {
+      const int64_t count = width - i;
+      typename S::Floats a, g;
+      load_part<S>(a, x + i, count);
+      load_part<S>(g, x + width + i, count);
+      sigmoid<S>(g);
+      store_part<S>(out + i, a * g, count);
+      if (gates != nullptr) store_part<S>(gates + i, g, count);
+    }
+  }
+}
+
+template <class S>
+ADATAPE_ALWAYS_INLINE void gate_gradient_of(const float* x, const float* gates, int64_t gates_row, const float* grad, int64_t rows,
+                                            int64_t width, float* out) {
+  for (int64_t r = 0; r < rows; ++r, x += 2 * width, gates += gates_row, grad += width, out += 2 * width) {
+    for (int64_t i = 0; i < width; i += S::kLanes) {
+      const int64_t count = width - i;
+      typename S::Floats a, g, d;
+      load_part<S>(a, x + i, count);
+      load_part<S>(g, gates + i, count);
+      load_part<S>(d, grad + i, count);
+      const typename S::Floats through_a = d * g;
+      store_part<S>(out + i, through_a, count);
+      store_part<S>(out + width + i, through_a * a * (1.0f - g), count);
+    }
+  }
+}
+
+ADATAPE_CPU_CLONES void gelu_narrow(const float* x, int64_t count, float* out) { gelu_of<Simd<8>>(x, count, out); }
+ADATAPE_CPU_AVX512 void gelu_wide(const float* x, int64_t count, float* out) { gelu_of<Simd<16>>(x, count, out); }
+ADATAPE_CPU_CLONES void gelu_gradient_narrow(const float* x, const float* grad, int64_t count, float* out) {
+  gelu_gradient_of<Simd<8>>(x, grad, count, out);
+}
+ADATAPE_CPU_AVX512 void gelu_gradient_wide(const float* x, const float* grad, int64_t count, float* out) {
+  gelu_gradient_of<Simd<16>>(x, grad, count, out);
+}
+ADATAPE_CPU_CLONES void gate_narrow(const float* x, int64_t rows, int64_t width, float* out, float* gates, int64_t gates_row) {
+  gate_of<Simd<8>>(x, rows, width, out, gates, gates_row);
+}
+ADATAPE_CPU_AVX512 void gate_wide(const float* x, int64_t rows, int64_t width, float* out, float* gates, int64_t gates_row) {
+  gate_of<Simd<16>>(x, rows, width, out, gates, gates_row);
+}
+ADATAPE_CPU_CLONES void gate_gradient_narrow(const float* x, const float* gates, int64_t gates_row, const float* grad, int64_t rows,
+                                             int64_t width, float* out) {
+  gate_gradient_of<Simd<8>>(x, gates, gates_row, grad, rows, width, out);
+}
+ADATAPE_CPU_AVX512 void gate_gradient_wide(const float* x, const float* gates, int64_t gates_row, const float* grad, int64_t rows,
+                                           int64_t width, float* out) {
+  gate_gradient_of<Simd<16>>(x, gates, gates_row, grad, rows, width, out);
+}
+
+}  // namespace
+
+void tanh_gelu(const float* x, int64_t count, float* out) { (has_avx512() ? gelu_wide : gelu_narrow)(x, count, out); }
+
+void tanh_gelu_gradient(const float* x, const float* grad, int64_t count, float* out) {
+  (has_avx512() ? gelu_gradient_wide : gelu_gradient_narrow)(x, grad, count, out);
+}
+
+void gate(const float* x, int64_t rows, int64_t width, float* out, float* gates, int64_t gates_row) {
+  (has_avx512() ? gate_wide : gate_narrow)(x, rows, width, out, gates, gates_row);
+}
+
+void gate_gradient(const float* x, const float* gates, int64_t gates_row, const float* grad, int64_t rows, int64_t width, float* out) {
+  (has_avx512() ? gate_gradient_wide : gate_gradient_narrow)(x, gates, gates_row, grad, rows, width, out);
+}
+
+}  // namespace adatape::ops::cpu
