@@ -364,7 +364,7 @@ Figure budget_curves(const Comparison& comparison, const ModelIndices& models) {
       y.push_back(short_number(result.accuracy));
       spread.push_back(short_number(result.tape_length_std));
       symbols.push_back(setting.beyond_training ? "circle-open" : "circle");
-      text.push_back(concat("budget ", escape_html(setting.budget.text), ", ", format_count(result.flops), "FLOPs",
+      text.push_back(concat("budget ", escape_html(setting.budget.text), ", ", format_count(result.flops, "FLOPs"),
                             setting.beyond_training ? ", beyond training" : ""));
     }
     figure["data"].push_back(
@@ -392,7 +392,7 @@ Figure cost_bars(const std::vector<PartCost>& parts) {
     names.push_back(escape_html(part.part));
     flops.push_back(short_number(part.flops));
     text.push_back(concat(format_count(part.flops), number_text("  (%.1f %%)", total > 0 ? 100 * part.flops / total : 0)));
-    bytes.push_back(concat(format_count(part.bytes), "B an example, weights ", format_count(part.weight_bytes), "B a pass"));
+    bytes.push_back(concat(format_count(part.bytes, "B"), " an example, weights ", format_count(part.weight_bytes, "B"), " a pass"));
   }
   figure["data"].push_back({{"type", "bar"},
                             {"orientation", "h"},

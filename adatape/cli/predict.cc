@@ -195,7 +195,7 @@ std::string text_of(const ordered_json& row) {
   }
   text += concat("  ", row["tokens"].dump(), " tokens");
   if (row["tape_length"] != 0) text += concat(", ", row["tape_length"].dump(), " of them on tape");
-  text += concat(", ", format_count(row["flops"].get<double>()), "FLOPs, ", formatted("%.2f ms", 1000 * row["seconds"].get<double>()));
+  text += concat(", ", format_count(row["flops"].get<double>(), "FLOPs"), ", ", formatted("%.2f ms", 1000 * row["seconds"].get<double>()));
   if (row.contains("shown")) text += concat(", shown in ", row["shown"].get<std::string>());
   return text + "\n";
 }

@@ -128,4 +128,9 @@ std::string format_count(double value) {
   return formatted("%.*f", decimals, std::copysign(size, value)) + kPrefixes[prefix];
 }
 
+std::string format_count(double value, const std::string& unit) {
+  const std::string count = format_count(value);
+  return count + (count.find(' ') == std::string::npos ? " " : "") + unit;
+}
+
 }  // namespace adatape

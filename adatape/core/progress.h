@@ -31,5 +31,7 @@ class Progress {
 std::string format_duration(double seconds);
 // "12.3 M", "1.20 G": three significant digits with SI prefix.
 std::string format_count(double value);
+// The same of a unit that takes the prefix: "1.20 GFLOPs", "512 B".
+std::string format_count(double value, const std::string& unit);
 
 }  // namespace adatape

@@ -197,8 +197,8 @@ std::string summarize_result(const ordered_json& result) {
         concat(", of these on tape ", formatted("%.2f", number("tape_length_mean")), " +- ", formatted("%.2f", number("tape_length_std")));
   }
   line("tokens", tokens);
-  line("cost", concat(format_count(number("flops")), "FLOPs an example, ", format_count(number("examples_per_second")), "examples/s on ",
-                      result.at("device").get<std::string>(), " (", result.at("threads").dump(), " threads)"));
+  line("cost", concat(format_count(number("flops"), "FLOPs"), " an example, ", format_count(number("examples_per_second")),
+                      " examples/s on ", result.at("device").get<std::string>(), " (", result.at("threads").dump(), " threads)"));
   return text;
 }
 

@@ -82,6 +82,8 @@ TEST(Progress, Counts) {
   EXPECT_EQ(format_count(12.3e6), "12.3 M");
   EXPECT_EQ(format_count(1.2e9), "1.20 G");
   EXPECT_EQ(format_count(-123e3), "-123 k");
+  EXPECT_EQ(format_count(1.2e9, "FLOPs"), "1.20 GFLOPs");
+  EXPECT_EQ(format_count(512, "B"), "512 B");
 }
 
 }  // namespace
