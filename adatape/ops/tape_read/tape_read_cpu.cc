@@ -104,21 +104,48 @@ struct Scratch {
 
 constexpr int64_t kFew = 4;  // rows of a step that are found faster one after the other than by sorting in
 
-// The highest of a tile's scores above minus infinity, and the first place that has it; false where there is none. NaN loses.
-template <class T>
+// The highest of kVectors x kLanes scores above minus infinity, and the first place that has it; false where there is none. NaN loses.
+template <class T, int kVectors>
 ADATAPE_ALWAYS_INLINE bool best_of_tile(const T* tile, T& score, int64_t& place) {
   using V = typename Vector<T>::Type;
-  constexpr int64_t kTile = Vector<T>::kTile, kLanes = Vector<T>::kLanes;
+  using Places = decltype(V{} > V{});  // integers as wide as T
+  constexpr int kLanes = Vector<T>::kLanes;
   V best = V{} - std::numeric_limits<T>::infinity(), v;
-  for (int64_t j = 0; j < kTile; j += kLanes) {
-    std::memcpy(&v, tile + j, sizeof(V));
-    best = v > best ? v : best;
+  Places lane, first{};
+  for (int k = 0; k < kLanes; ++k) lane[k] = k;
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i) {
+    std::memcpy(&v, tile + i * kLanes, sizeof(V));
+    const Places higher = v > best;
+    best = higher ? v : best;
+    first = higher ? lane + i * kLanes : first;
+  }
+#pragma GCC unroll 3
+  for (int half = kLanes / 2; half > 0; half /= 2) {  // against the lanes of the other half, so that all end with the best of all
+    const Places turned = lane ^ half;
+    const V other = __builtin_shuffle(best, turned);
+    const Places other_first = __builtin_shuffle(first, turned), take = (other > best) | ((other == best) & (other_first < first));
+    best = take ? other : best;
+    first = take ? other_first : first;
   }
   score = best[0];
-  for (int64_t k = 1; k < kLanes; ++k) score = best[k] > score ? best[k] : score;
-  if (!(score > -std::numeric_limits<T>::infinity())) return false;
-  place = 0;
-  while (tile[place] != score) ++place;
+  place = first[0];
+  return score > -std::numeric_limits<T>::infinity();
+}
+
+// select_rows for one tile of rows and few wanted ones. False where only minus infinity and NaN are left: nothing is found then.
+template <class T, int kVectors>
+ADATAPE_ALWAYS_INLINE bool select_few(const Example<T>& example, Scratch<T>& scratch, int64_t want) {
+  constexpr int64_t kRows = kVectors * Vector<T>::kLanes;
+  T tile[kRows];
+  score_tile<T, kVectors>(scratch.query.data(), example.keys, example.norm.key_width, tile);
+  const T* const unread = scratch.unread.data();
+#pragma omp simd
+  for (int64_t j = 0; j < kRows; ++j) tile[j] += unread[j];
+  for (int64_t found = 0; found < want; ++found) {
+    if (!best_of_tile<T, kVectors>(tile, scratch.scores[found], scratch.best[found])) return false;
+    tile[scratch.best[found]] = std::numeric_limits<T>::quiet_NaN();
+  }
   return true;
 }
 
@@ -127,6 +154,9 @@ ADATAPE_ALWAYS_INLINE bool best_of_tile(const T* tile, T& score, int64_t& place)
 template <class T>
 ADATAPE_ALWAYS_INLINE int64_t select_rows(const Example<T>& example, Scratch<T>& scratch, int64_t want) {
   constexpr int64_t kTile = Vector<T>::kTile;
+  if (want <= kFew && example.count <= kTile) {
+    if (example.count <= kTile / 2 ? select_few<T, 4>(example, scratch, want) : select_few<T, 8>(example, scratch, want)) return want;
+  }
   T* const best_scores = scratch.scores.data();
   int64_t* const best = scratch.best.data();
   int64_t found = 0;
@@ -142,15 +172,6 @@ ADATAPE_ALWAYS_INLINE int64_t select_rows(const Example<T>& example, Scratch<T>&
       candidates += tile[j] >= bar;
     }
     if (candidates == 0) continue;
-    if (example.count <= kTile && want <= kFew) {
-      T best_score;
-      while (found < want && best_of_tile(tile, best_score, best[found])) {
-        best_scores[found] = best_score;
-        tile[best[found++]] = std::numeric_limits<T>::quiet_NaN();
-      }
-      if (found == want) return found;
-      // Only minus infinity and NaN are left: the loop below knows their order.
-    }
     for (int64_t j = 0; j < kTile; ++j) {
       const T score = tile[j];
       if (std::isnan(score) || (found == want && !(score > best_scores[want - 1]))) continue;

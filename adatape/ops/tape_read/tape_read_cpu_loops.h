@@ -201,23 +201,24 @@ ADATAPE_ALWAYS_INLINE void transposed_keys(const T* const* rows, int64_t f, cons
   for (int j = 0; j < kLanes; ++j) std::memcpy(out + (f + j) * Vector<T>::kLine, &keys[j], sizeof(V));
 }
 
-// Scores of the kTile rows of one tile, keys stored [line][d][kLine]: every row is summed over d in the same order, one lane each.
-template <class T>
+// Scores of the first kVectors x kLanes rows of a tile, keys stored [line][d][kLine]: every row is summed over d in the same order, one
+// lane each.
+template <class T, int kVectors = 8>
 ADATAPE_ALWAYS_INLINE void score_tile(const T* query, const T* keys, int64_t d, T* scores) {
   using V = typename Vector<T>::Type;
   constexpr int64_t kLanes = Vector<T>::kLanes;
   constexpr int64_t kLine = Vector<T>::kLine;
-  V s[8] = {}, key;
+  V s[kVectors] = {}, key;
   for (int64_t f = 0; f < d; ++f) {
     const T q = query[f];
 #pragma GCC unroll 8
-    for (int k = 0; k < 8; ++k) {
+    for (int k = 0; k < kVectors; ++k) {
       std::memcpy(&key, keys + k / 2 * kLine * d + f * kLine + k % 2 * kLanes, sizeof(V));
       s[k] += key * q;
     }
   }
 #pragma GCC unroll 8
-  for (int k = 0; k < 8; ++k) std::memcpy(scores + k * kLanes, &s[k], sizeof(V));
+  for (int k = 0; k < kVectors; ++k) std::memcpy(scores + k * kLanes, &s[k], sizeof(V));
 }
 
 }  // namespace adatape::ops::cpu
