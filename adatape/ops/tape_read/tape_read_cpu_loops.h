@@ -18,6 +18,16 @@ struct Vector {
   static constexpr int64_t kTile = 8 * kLanes;  // rows scored at once: as many independent sums as hide the latency of FMA
 };
 
+// In pairs, so that a sum waits for three additions and not for all.
+template <class T>
+ADATAPE_ALWAYS_INLINE T sum_of_lanes(typename Vector<T>::Type v) {
+  decltype(v > v) lane;
+  for (int k = 0; k < Vector<T>::kLanes; ++k) lane[k] = k;
+#pragma GCC unroll 3
+  for (int half = Vector<T>::kLanes / 2; half > 0; half /= 2) v += __builtin_shuffle(v, lane ^ half);
+  return v[0];
+}
+
 template <class T>
 ADATAPE_ALWAYS_INLINE T sum(const T* x, int64_t n) {
   using V = typename Vector<T>::Type;
@@ -36,8 +46,7 @@ ADATAPE_ALWAYS_INLINE T sum(const T* x, int64_t n) {
     s[0] += v;
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
-  T total = 0;
-  for (int64_t k = 0; k < kLanes; ++k) total += s[0][k];
+  T total = sum_of_lanes<T>(s[0]);
   for (; i < n; ++i) total += x[i];
   return total;
 }
@@ -63,8 +72,7 @@ ADATAPE_ALWAYS_INLINE T sum_of_squares(const T* x, T mean, int64_t n) {
     s[0] += v * v;
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
-  T total = 0;
-  for (int64_t k = 0; k < kLanes; ++k) total += s[0][k];
+  T total = sum_of_lanes<T>(s[0]);
   for (; i < n; ++i) total += (x[i] - mean) * (x[i] - mean);
   return total;
 }
@@ -89,8 +97,7 @@ ADATAPE_ALWAYS_INLINE T dot(const T* x, const T* y, int64_t n) {
     s[0] += v * u;
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
-  T total = 0;
-  for (int64_t k = 0; k < kLanes; ++k) total += s[0][k];
+  T total = sum_of_lanes<T>(s[0]);
   for (; i < n; ++i) total += x[i] * y[i];
   return total;
 }
@@ -130,11 +137,7 @@ ADATAPE_ALWAYS_INLINE void shifted_sums(const T* x, T shift, int64_t n, T& sum_o
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
   q[0] = (q[0] + q[1]) + (q[2] + q[3]);
-  T total = 0, squares = 0;
-  for (int64_t k = 0; k < kLanes; ++k) {
-    total += s[0][k];
-    squares += q[0][k];
-  }
+  T total = sum_of_lanes<T>(s[0]), squares = sum_of_lanes<T>(q[0]);
   for (; i < n; ++i) {
     total += x[i] - shift;
     squares += (x[i] - shift) * (x[i] - shift);
@@ -150,6 +153,7 @@ ADATAPE_ALWAYS_INLINE RowNorm<T> row_norm(const T* row, int64_t width, T epsilon
   const int64_t few = width < 32 ? width : 32;
   const T n = static_cast<T>(width);
   const T shift = sum(row, few) / static_cast<T>(few);
+  if (width == few) return {shift, 1 / std::sqrt(sum_of_squares(row, shift, width) / n + epsilon)};
   T total, squares;
   shifted_sums(row, shift, width, total, squares);
   const T distance = total / n, variance = squares / n - distance * distance;
