@@ -235,24 +235,27 @@ TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadB
 
   at::Tensor grad_norm_weight = at::zeros({width}, real), grad_norm_bias = at::zeros({width}, real);
   const int64_t added = batch * (packed ? 2 : 2 + steps * rows_per_step);  // elements a feature costs
+  T *const to_weight = grad_norm_weight.mutable_data_ptr<T>(), *const to_bias = grad_norm_bias.mutable_data_ptr<T>(),
+           *const to_bank = grad_bank.mutable_data_ptr<T>();
+  const T *const weight_parts = grad_norm_weights.const_data_ptr<T>(), *const bias_parts = grad_norm_biases.const_data_ptr<T>();
+  const int64_t *const read_lengths = lengths.const_data_ptr<int64_t>(), *const read_indices = indices.const_data_ptr<int64_t>();
   at::parallel_for(0, width, std::max<int64_t>(grain(added), 16),
                    [&](int64_t begin, int64_t end) {  // a thread owns some features and adds examples in order
                      for (int64_t b = 0; b < batch; ++b) {
-                       const T* const weight_part = grad_norm_weights.const_data_ptr<T>() + b * width;
-                       const T* const bias_part = grad_norm_biases.const_data_ptr<T>() + b * width;
-                       for (int64_t f = begin; f < end; ++f) grad_norm_weight.mutable_data_ptr<T>()[f] += weight_part[f];
-                       for (int64_t f = begin; f < end; ++f) grad_norm_bias.mutable_data_ptr<T>()[f] += bias_part[f];
+#pragma omp simd
+                       for (int64_t f = begin; f < end; ++f) to_weight[f] += weight_parts[b * width + f];
+#pragma omp simd
+                       for (int64_t f = begin; f < end; ++f) to_bias[f] += bias_parts[b * width + f];
                      }
                      if (packed) return;
                      for (int64_t b = 0; b < batch; ++b) {
-                       const int64_t read = lengths.const_data_ptr<int64_t>()[b] * rows_per_step;
-                       for (int64_t i = b * steps * rows_per_step; i < b * steps * rows_per_step + read; ++i) {
-                         const int64_t row = indices.const_data_ptr<int64_t>()[i];
+                       const int64_t first = b * steps * rows_per_step;
+                       for (int64_t i = first; i < first + read_lengths[b] * rows_per_step; ++i) {
+                         const int64_t row = read_indices[i];
                          if (row < 0) continue;
-                         T* const to = grad_bank.mutable_data_ptr<T>() + row * width;
-                         const T* const from = waiting.const_data_ptr<T>() + i * width;
+                         const T* const from = grad_rows + i * width;
 #pragma omp simd
-                         for (int64_t f = begin; f < end; ++f) to[f] += from[f];
+                         for (int64_t f = begin; f < end; ++f) to_bank[row * width + f] += from[f];
                        }
                      }
                    });
