@@ -40,6 +40,60 @@ ADATAPE_ALWAYS_INLINE void store_part(float* to, const typename S::Floats& from,
   }
 }
 
+// Over all lanes, in pairs: four dependent steps at most, where lane after lane would be sixteen.
+template <class S>
+ADATAPE_ALWAYS_INLINE float sum_of_lanes(typename S::Floats x) {
+  typename S::Integers lane;
+  for (int k = 0; k < S::kLanes; ++k) lane[k] = k;
+#pragma GCC unroll 4
+  for (int half = S::kLanes / 2; half > 0; half /= 2) x += __builtin_shuffle(x, lane ^ half);
+  return x[0];
+}
+template <class S>
+ADATAPE_ALWAYS_INLINE float max_of_lanes(typename S::Floats x) {
+  typename S::Integers lane;
+  for (int k = 0; k < S::kLanes; ++k) lane[k] = k;
+#pragma GCC unroll 4
+  for (int half = S::kLanes / 2; half > 0; half /= 2) {
+    const typename S::Floats other = __builtin_shuffle(x, lane ^ half);
+    x = x > other ? x : other;
+  }
+  return x[0];
+}
+
+// A few floats, inline: a call of the C library for each short row costs more than the copy.
+ADATAPE_ALWAYS_INLINE void copy_floats(const float* from, int64_t count, float* to) {
+  for (; count >= 8; count -= 8, from += 8, to += 8) std::memcpy(to, from, 8 * sizeof(float));
+  if (count & 4) {
+    std::memcpy(to, from, 4 * sizeof(float));
+    from += 4;
+    to += 4;
+  }
+  if (count & 2) {
+    std::memcpy(to, from, 2 * sizeof(float));
+    from += 2;
+    to += 2;
+  }
+  if (count & 1) *to = *from;
+}
+
+// Four columns of four adjacent numbers, `column` apart, to four rows.
+ADATAPE_ALWAYS_INLINE void turn(const float* from, int64_t column, float* to, int64_t row) {
+  typedef float Four __attribute__((vector_size(16)));
+  typedef int32_t Places __attribute__((vector_size(16)));
+  Four a, b, c, d;
+  std::memcpy(&a, from, sizeof(a));
+  std::memcpy(&b, from + column, sizeof(b));
+  std::memcpy(&c, from + 2 * column, sizeof(c));
+  std::memcpy(&d, from + 3 * column, sizeof(d));
+  const Places low{0, 4, 1, 5}, high{2, 6, 3, 7}, left{0, 1, 4, 5}, right{2, 3, 6, 7};
+  const Four ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low), ab2 = __builtin_shuffle(a, b, high),
+             cd2 = __builtin_shuffle(c, d, high);
+  const Four rows[4] = {__builtin_shuffle(ab, cd, left), __builtin_shuffle(ab, cd, right), __builtin_shuffle(ab2, cd2, left),
+                        __builtin_shuffle(ab2, cd2, right)};
+  for (int i = 0; i < 4; ++i) std::memcpy(to + i * row, &rows[i], sizeof(Four));
+}
+
 // x <- e^x, for x <= 0 or somewhat above, within 2 units in the last place; 0 below -87, NaN of NaN. Source: Cephes, expf.
 template <class S>
 ADATAPE_ALWAYS_INLINE void exponential(typename S::Floats& x) {

@@ -4,9 +4,14 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+#include <cmath>
 
 #include "adatape/core/check.h"
 #include "adatape/train/load_tensors.h"
@@ -18,6 +23,13 @@ namespace {
 at::Tensor in_layout_of(const at::Tensor& parameter, const at::Tensor& gradient) {
   const bool same = (parameter.is_contiguous() && gradient.is_contiguous()) || parameter.strides() == gradient.strides();
   return same ? gradient : at::empty_like(parameter).copy_(gradient);
+}
+
+double sum_of_squares(const float* x, int64_t count) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; ++i) sum += x[i] * x[i];
+  return sum;
 }
 
 }  // namespace
@@ -61,7 +73,15 @@ at::Tensor AdamW::gradient_norm() const {
   const at::NoGradGuard no_grad;
   const std::vector<at::Tensor> all = gradients();
   if (all.empty()) return at::zeros({}, steps_.options());
-  return at::stack(at::_foreach_norm(all)).norm();
+  // A small model's gradients are many short tensors: a call for each would take longer than the sum.
+  constexpr int64_t kShort = 1 << 14;
+  const auto is_short = [](const at::Tensor& x) {
+    return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous() && x.numel() <= kShort;
+  };
+  if (!std::all_of(all.begin(), all.end(), is_short)) return at::stack(at::_foreach_norm(all)).norm();
+  double squares = 0;
+  for (const at::Tensor& gradient : all) squares += sum_of_squares(gradient.const_data_ptr<float>(), gradient.numel());
+  return at::scalar_tensor(std::sqrt(squares), steps_.options());
 }
 
 void AdamW::step(double learning_rate, const at::Tensor& norm) {
@@ -76,9 +96,9 @@ void AdamW::step(double learning_rate, const at::Tensor& norm) {
   if (all.size() == slots_.size()) {
     steps_.add_(1);
   } else {
-    for (Slot& slot : slots_) {
-      if (slot.parameter.grad().defined()) slot.step.add_(1);
-    }
+    std::vector<float> moved(slots_.size());
+    for (size_t i = 0; i < slots_.size(); ++i) moved[i] = slots_[i].parameter.grad().defined() ? 1 : 0;
+    steps_.add_(at::tensor(moved).to(steps_.device()));
   }
   for (const bool decays : {true, false}) {
     std::vector<at::Tensor> parameters, grads, first, second, steps;

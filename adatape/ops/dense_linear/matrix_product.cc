@@ -91,23 +91,6 @@ ADATAPE_ALWAYS_INLINE void multiply(const Part& part) {
 ADATAPE_CPU_CLONES void multiply_narrow(const Part& part) { multiply<Simd<8>>(part); }
 ADATAPE_CPU_AVX512 void multiply_wide(const Part& part) { multiply<Simd<16>>(part); }
 
-// Four columns of four adjacent numbers, `column` apart, to four rows.
-ADATAPE_ALWAYS_INLINE void turn(const float* from, int64_t column, float* to, int64_t row) {
-  typedef float Four __attribute__((vector_size(16)));
-  typedef int32_t Places __attribute__((vector_size(16)));
-  Four a, b, c, d;
-  std::memcpy(&a, from, sizeof(a));
-  std::memcpy(&b, from + column, sizeof(b));
-  std::memcpy(&c, from + 2 * column, sizeof(c));
-  std::memcpy(&d, from + 3 * column, sizeof(d));
-  const Places low{0, 4, 1, 5}, high{2, 6, 3, 7}, left{0, 1, 4, 5}, right{2, 3, 6, 7};
-  const Four ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low), ab2 = __builtin_shuffle(a, b, high),
-             cd2 = __builtin_shuffle(c, d, high);
-  const Four rows[4] = {__builtin_shuffle(ab, cd, left), __builtin_shuffle(ab, cd, right), __builtin_shuffle(ab2, cd2, left),
-                        __builtin_shuffle(ab2, cd2, right)};
-  for (int i = 0; i < 4; ++i) std::memcpy(to + i * row, &rows[i], sizeof(Four));
-}
-
 // The right factor's steps begin .. begin + depth as panels of `width` columns: those from first to last of them.
 void fill_panels(const Matrix& b, int64_t begin, int64_t depth, int64_t columns, int64_t width, int64_t first, int64_t last, float* to) {
   to += first * width * depth;

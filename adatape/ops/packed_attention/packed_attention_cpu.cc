@@ -86,6 +86,7 @@ ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardTask& task, Scratch& scra
       multiply<S>(rows, seen, width, grad, task.grad_output.row, 1, values_across, width, grad_scores, scores_stride, false);
       for (int64_t i = 0; i < rows; ++i) {
         float delta = 0;
+#pragma omp simd reduction(+ : delta)
         for (int64_t c = 0; c < width; ++c) delta += grad[i * task.grad_output.row + c] * output[i * task.output.row + c];
         softmax_backward<S>(scores + i * scores_stride, grad_scores + i * scores_stride, task.visible(first + i), padded, task.scale,
                             task.logsumexp[h * task.logsumexp_head + first + i], delta);
@@ -96,13 +97,13 @@ ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardTask& task, Scratch& scra
       multiply<S>(seen, width, rows, grad_scores, 1, scores_stride, query_panels, rows, grad_key, stride, true);
       multiply<S>(rows, width, seen, grad_scores, scores_stride, 1, key_panels, keys, grad_query, stride, false);
       for (int64_t i = 0; i < rows; ++i) {
-        std::copy_n(grad_query + i * stride, width, task.grad_query.data + (first + i) * task.grad_query.row + h * task.grad_query.head);
+        copy_floats(grad_query + i * stride, width, task.grad_query.data + (first + i) * task.grad_query.row + h * task.grad_query.head);
       }
     }
   }
   for (int64_t j = 0; j < keys; ++j) {
-    std::copy_n(grad_key + j * stride, width, task.grad_key.data + j * task.grad_key.row);
-    std::copy_n(grad_value + j * stride, width, task.grad_value.data + j * task.grad_value.row);
+    copy_floats(grad_key + j * stride, width, task.grad_key.data + j * task.grad_key.row);
+    copy_floats(grad_value + j * stride, width, task.grad_value.data + j * task.grad_value.row);
   }
 }
 

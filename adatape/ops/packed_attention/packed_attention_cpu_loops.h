@@ -83,7 +83,7 @@ ADATAPE_ALWAYS_INLINE void pack(const Rows& x, int64_t rows, int64_t columns, fl
         std::memcpy(to, from, S::kPanel * sizeof(float));
       } else {
         std::memset(to, 0, S::kPanel * sizeof(float));
-        std::memcpy(to, from, static_cast<size_t>(width) * sizeof(float));
+        copy_floats(from, width, to);
       }
     }
   }
@@ -95,7 +95,11 @@ ADATAPE_ALWAYS_INLINE void pack_transposed(const Rows& x, int64_t rows, int64_t 
   for (int64_t r = 0; r < rows; r += S::kPanel, panels += columns * S::kPanel) {
     const int64_t count = rows - r < S::kPanel ? rows - r : S::kPanel;
     if (count < S::kPanel) std::memset(panels, 0, static_cast<size_t>(columns) * S::kPanel * sizeof(float));
-    for (int64_t i = 0; i < count; ++i) {
+    int64_t i = 0;
+    for (; i + 4 <= count && columns % 4 == 0; i += 4) {
+      for (int64_t c = 0; c < columns; c += 4) turn(x.data + (r + i) * x.stride + c, x.stride, panels + c * S::kPanel + i, S::kPanel);
+    }
+    for (; i < count; ++i) {
       const float* const from = x.data + (r + i) * x.stride;
       for (int64_t c = 0; c < columns; ++c) panels[c * S::kPanel + i] = from[c];
     }
@@ -157,13 +161,6 @@ ADATAPE_ALWAYS_INLINE void multiply(int64_t m, int64_t n, int64_t depth, const f
   }
 }
 
-template <class S>
-ADATAPE_ALWAYS_INLINE float total(const typename S::Floats& x) {
-  float sum = 0;
-  for (int i = 0; i < S::kLanes; ++i) sum += x[i];
-  return sum;
-}
-
 // scores [padded] -> put(j, e^(scale s - max)) of the first `visible` ones and of 0 behind them, a vector at a time. Returns the logsumexp;
 // `sum` is what to divide by. scale > 0.
 template <class S, class Put>
@@ -175,9 +172,7 @@ ADATAPE_ALWAYS_INLINE float exponentials(float* scores, int64_t visible, int64_t
     S::load(x, scores + j);
     best = x > best ? x : best;
   }
-  float max = best[0];
-  for (int i = 1; i < S::kLanes; ++i) max = best[i] > max ? best[i] : max;
-  max *= scale;
+  const float max = max_of_lanes<S>(best) * scale;
   for (int64_t j = 0; j < padded; j += S::kLanes) {
     S::load(x, scores + j);
     x = x * scale - max;
@@ -185,7 +180,7 @@ ADATAPE_ALWAYS_INLINE float exponentials(float* scores, int64_t visible, int64_t
     sums += x;
     put(j, x);
   }
-  sum = total<S>(sums);
+  sum = sum_of_lanes<S>(sums);
   return max + std::log(sum);
 }
 
