@@ -86,6 +86,7 @@ torch::Tensor class_tokens(const PackedTokens& pack) {
   const PackLayout& layout = *pack.layout;
   ADATAPE_CHECK(layout.count(TokenKind::kClass) == layout.batch(), "class token", "expected one class token in each of ", layout.batch(),
                 " examples, got ", layout.count(TokenKind::kClass), "; set model.pooling = \"gap\" or model.class_token = true");
+  if (layout.total() == layout.batch()) return pack.values;  // nothing else is left, as after a pooled last block
   return pack.values.index_select(0, layout.rows_of(TokenKind::kClass));
 }
 
