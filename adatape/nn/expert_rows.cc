@@ -104,8 +104,7 @@ torch::Tensor gathered(const ExpertRows& plan, const torch::Tensor& rows, const 
 }
 
 struct ToExperts : torch::autograd::Function<ToExperts> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& given, const std::shared_ptr<const ExpertRows>& plan) {
-    const at::Tensor x = given.contiguous();
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const std::shared_ptr<const ExpertRows>& plan) {
     const int64_t width = x.size(1);
     at::Tensor rows = at::empty({static_cast<int64_t>(plan->choices.size()), width}, x.options());
     const float* const from = x.const_data_ptr<float>();
@@ -130,10 +129,9 @@ struct ToExperts : torch::autograd::Function<ToExperts> {
 struct FromExperts : torch::autograd::Function<FromExperts> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& answers, const at::Tensor& gates,
                             const std::shared_ptr<const ExpertRows>& plan) {
-    const at::Tensor rows = answers.contiguous(), weights = gates.contiguous();
-    context->save_for_backward({rows, weights});
+    context->save_for_backward({answers, gates});
     keep(context, plan);
-    return gathered(*plan, rows, weights.const_data_ptr<float>());
+    return gathered(*plan, answers, gates.const_data_ptr<float>());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
@@ -186,12 +184,12 @@ std::vector<int64_t> tokens_of_rows(const ExpertRows& plan) {
 }
 
 torch::Tensor to_experts(const torch::Tensor& x, const std::shared_ptr<const ExpertRows>& plan) {
-  return one_pass(x) ? ToExperts::apply(x, plan) : plain_to_experts(x, *plan);
+  return one_pass(x) ? ToExperts::apply(x.contiguous(), plan) : plain_to_experts(x, *plan);
 }
 
 torch::Tensor from_experts(const torch::Tensor& answers, const torch::Tensor& gates, const std::shared_ptr<const ExpertRows>& plan) {
   if (!one_pass(answers) || !one_pass(gates)) return plain_sums(answers * gates_of_rows(gates, *plan), *plan);
-  return FromExperts::apply(answers, gates, plan);
+  return FromExperts::apply(answers.contiguous(), gates.contiguous(), plan);
 }
 
 }  // namespace adatape

@@ -23,8 +23,8 @@ at::Tensor gate(const at::Tensor& x, const at::Tensor& gates) {
 }
 
 struct GateFunction : torch::autograd::Function<GateFunction> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& given) {
-    const at::Tensor x = given.contiguous(), gates = at::empty({x.size(0), x.size(1) / 2}, x.options());
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x) {
+    const at::Tensor gates = at::empty({x.size(0), x.size(1) / 2}, x.options());
     context->save_for_backward({x, gates});
     return gate(x, gates);
   }
@@ -50,7 +50,7 @@ torch::Tensor gated_unit(const torch::Tensor& x) {
   ADATAPE_CHECK(x.dim() == 2 && x.size(1) % 2 == 0, "gated unit", "expected [rows, 2 m], got ", x.sizes());
   if (ops::plain_calls() || !x.is_cpu() || x.scalar_type() != at::kFloat) return at::glu(x, -1);
   if (!at::GradMode::is_enabled() || !x.requires_grad()) return gate(x.contiguous(), {});
-  return GateFunction::apply(x);
+  return GateFunction::apply(x.contiguous());
 }
 
 }  // namespace adatape

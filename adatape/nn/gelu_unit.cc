@@ -12,8 +12,7 @@ namespace {
 constexpr int64_t kGrain = 8192;  // elements worth a thread
 
 struct TanhGeluFunction : torch::autograd::Function<TanhGeluFunction> {
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& given) {
-    const at::Tensor x = given.contiguous();
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x) {
     context->save_for_backward({x});
     at::Tensor out = at::empty_like(x);
     at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
@@ -39,7 +38,7 @@ struct TanhGeluFunction : torch::autograd::Function<TanhGeluFunction> {
 
 torch::Tensor tanh_gelu(const torch::Tensor& x) {
   if (ops::plain_calls() || !x.is_cpu() || x.scalar_type() != at::kFloat) return at::gelu(x, "tanh");
-  return TanhGeluFunction::apply(x);
+  return TanhGeluFunction::apply(x.contiguous());
 }
 
 }  // namespace adatape

@@ -1,4 +1,4 @@
-// The one matrix product of the library: y = x W^T + b, counted.
+// Linear layers, y = x W^T + b, counted: with ops/dense_mlp (both layers of a feed-forward network) the matrix products of training.
 #pragma once
 
 #include <torch/types.h>

@@ -55,9 +55,12 @@ torch::Tensor MixtureOfExperts::forward_routed(const torch::Tensor& x, const Moe
   const std::shared_ptr<const ExpertRows> plan = expert_rows(routing, config.experts);
   if (plan->choices.empty()) return torch::zeros_like(x);
   const ops::MlpWeights weights{expand_weight, expand_bias, contract_weight, contract_bias};
-  if (gelu != Gelu::kTanh || !ops::has_dense_mlp(x, weights))
+  // Laying out an expert's weights pays from so many rows on.
+  constexpr int64_t kFewestRows = 48;
+  const auto choices = static_cast<int64_t>(plan->choices.size());
+  if (gelu != Gelu::kTanh || choices < kFewestRows * config.experts || !ops::has_dense_mlp(x, weights))
     return from_experts(one_by_one(to_experts(x, plan), plan->offsets), routing.chosen_gates, plan);
-  add_matrix_product_flops(4 * static_cast<int64_t>(plan->choices.size()) * expand_weight.size(1) * expand_weight.size(2));
+  add_matrix_product_flops(4 * choices * expand_weight.size(1) * expand_weight.size(2));
   const auto activation = ops::MlpActivation::kTanhGelu;
   const torch::Tensor answers = at::GradMode::is_enabled()
                                     ? ops::dense_mlp(to_experts(x, plan), plan->offsets, weights, activation)
@@ -66,14 +69,14 @@ torch::Tensor MixtureOfExperts::forward_routed(const torch::Tensor& x, const Moe
 }
 
 torch::Tensor MixtureOfExperts::one_by_one(const torch::Tensor& rows, const std::vector<int64_t>& offsets) const {
-  // One unbind each: their gradients are joined once, where slices would clear and add the whole for each expert.
+  // One unbind and one split each: gradients are joined once, where slices would clear and add the whole for each expert.
   const std::vector<torch::Tensor> wide_weight = expand_weight.unbind(0), wide_bias = expand_bias.unbind(0),
                                    narrow_weight = contract_weight.unbind(0), narrow_bias = contract_bias.unbind(0);
-  std::vector<torch::Tensor> parts;
-  for (size_t e = 0; e < wide_weight.size(); ++e) {
-    if (offsets[e] == offsets[e + 1]) continue;
-    const torch::Tensor wide = linear(rows.slice(0, offsets[e], offsets[e + 1]), wide_weight[e], wide_bias[e]);
-    parts.push_back(linear(apply_gelu(wide, gelu), narrow_weight[e], narrow_bias[e]));
+  std::vector<int64_t> sizes;
+  for (size_t e = 0; e + 1 < offsets.size(); ++e) sizes.push_back(offsets[e + 1] - offsets[e]);
+  std::vector<torch::Tensor> parts = rows.split_with_sizes(sizes);
+  for (size_t e = 0; e < parts.size(); ++e) {
+    if (sizes[e] > 0) parts[e] = linear(apply_gelu(linear(parts[e], wide_weight[e], wide_bias[e]), gelu), narrow_weight[e], narrow_bias[e]);
   }
   return torch::cat(parts);
 }

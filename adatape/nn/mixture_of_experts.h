@@ -33,8 +33,8 @@ struct MixtureOfExperts : Module {
   void initialize(at::Generator& generator);
 
   // x [T, D] by layout -> [T, D]: the sum over a token's kept choices of gate x expert(token), 0 where none was kept (the block adds the
-  // residual). Tokens are copied together by expert, each expert is one matrix product a layer; nothing is padded or masked. index:
-  // which block (or step), for the noise; part: the name of its work. Adds its losses to context.auxiliary_losses.
+  // residual). Tokens of an expert come together; nothing is padded or masked. index: which block (or step), for the noise; part: the name
+  // of its work. Adds its losses to context.auxiliary_losses.
   torch::Tensor forward(const torch::Tensor& x, const PackLayout& layout, const ForwardContext& context, int64_t index,
                         const std::string& part) const;
   // What the experts make of it, once the routing is known.

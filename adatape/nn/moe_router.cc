@@ -1,6 +1,7 @@
 #include "adatape/nn/moe_router.h"
 
 #include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +9,9 @@
 
 #include "adatape/core/check.h"
 #include "adatape/nn/pack_layout.h"
+#include "adatape/ops/activation.h"
 #include "adatape/ops/cpu_clones.h"
+#include "adatape/ops/plain_calls.h"
 
 namespace adatape {
 namespace {
@@ -19,8 +22,39 @@ torch::Tensor squared_variation(const torch::Tensor& sums) {
   return (sums - mean).square().mean(1) / mean.squeeze(1).square().clamp_min(1e-20);
 }
 
-// logits [T, experts]. ATen's softmax of short rows takes them one by one; over columns it takes a vector of tokens at a time.
-torch::Tensor softmax_of_rows(const torch::Tensor& logits) { return logits.t().contiguous().softmax(0).t(); }
+// ATen's softmax takes short rows one by one, by calls; this takes a row at a time in registers.
+struct RowSoftmaxFunction : torch::autograd::Function<RowSoftmaxFunction> {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x) {
+    at::Tensor out = at::empty_like(x);
+    const float* const from = x.const_data_ptr<float>();
+    float* const to = out.mutable_data_ptr<float>();
+    const int64_t width = x.size(1);
+    at::parallel_for(0, x.size(0), ops::cpu::grain(8 * width), [&](int64_t begin, int64_t end) {
+      ops::cpu::softmax_rows(from + begin * width, end - begin, width, to + begin * width);
+    });
+    context->save_for_backward({out});
+    return out;
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, const torch::autograd::variable_list& grads) {
+    const at::Tensor softmax = context->get_saved_variables()[0];
+    if (at::GradMode::is_enabled()) return {softmax * (grads[0] - (softmax * grads[0]).sum(1, /*keepdim=*/true))};
+    const at::Tensor grad = grads[0].contiguous();
+    at::Tensor out = at::empty_like(softmax);
+    const float *const answer = softmax.const_data_ptr<float>(), *const given = grad.const_data_ptr<float>();
+    float* const to = out.mutable_data_ptr<float>();
+    const int64_t width = softmax.size(1);
+    at::parallel_for(0, softmax.size(0), ops::cpu::grain(4 * width), [&](int64_t begin, int64_t end) {
+      ops::cpu::softmax_rows_gradient(answer + begin * width, given + begin * width, end - begin, width, to + begin * width);
+    });
+    return {out};
+  }
+};
+
+torch::Tensor softmax_of_rows(const torch::Tensor& logits) {
+  if (ops::plain_calls() || !logits.is_cpu() || logits.scalar_type() != torch::kFloat) return logits.softmax(1);
+  return RowSoftmaxFunction::apply(logits.contiguous());
+}
 
 torch::Tensor sum_groups(const torch::Tensor& values, const std::vector<int64_t>& offsets) {
   std::vector<int64_t> group(static_cast<size_t>(values.size(0)));

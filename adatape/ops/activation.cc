@@ -1,5 +1,7 @@
 #include "adatape/ops/activation.h"
 
+#include <limits>
+
 #include "adatape/ops/cpu_simd.h"
 
 namespace adatape::ops::cpu {
@@ -63,6 +65,53 @@ ADATAPE_ALWAYS_INLINE void gate_gradient_of(const float* x, const float* gates, 
   }
 }
 
+template <class S>
+ADATAPE_ALWAYS_INLINE void softmax_of(const float* x, int64_t rows, int64_t width, float* out) {
+  using F = typename S::Floats;
+  constexpr float kLowest = -std::numeric_limits<float>::infinity();
+  for (int64_t r = 0; r < rows; ++r, x += width, out += width) {
+    F v, best = F{} + kLowest, sums{};
+    for (int64_t i = 0; i < width; i += S::kLanes) {
+      load_part<S>(v, x + i, width - i, kLowest);
+      best = v > best ? v : best;
+    }
+    const float max = max_of_lanes(best);
+    for (int64_t i = 0; i < width; i += S::kLanes) {
+      load_part<S>(v, x + i, width - i, kLowest);
+      v -= max;
+      exponential<S>(v);
+      sums += v;
+      store_part<S>(out + i, v, width - i);
+    }
+    const float factor = 1 / sum_of_lanes(sums);
+    for (int64_t i = 0; i < width; ++i) out[i] *= factor;
+  }
+}
+
+template <class S>
+ADATAPE_ALWAYS_INLINE void softmax_gradient_of(const float* softmax, const float* grad, int64_t rows, int64_t width, float* out) {
+  for (int64_t r = 0; r < rows; ++r, softmax += width, grad += width, out += width) {
+    typename S::Floats s, g, sums{};
+    for (int64_t i = 0; i < width; i += S::kLanes) {
+      load_part<S>(s, softmax + i, width - i);
+      load_part<S>(g, grad + i, width - i);
+      sums += s * g;
+    }
+    const float mean = sum_of_lanes(sums);
+    for (int64_t i = 0; i < width; ++i) out[i] = softmax[i] * (grad[i] - mean);
+  }
+}
+
+ADATAPE_CPU_CLONES void softmax_narrow(const float* x, int64_t rows, int64_t width, float* out) {
+  softmax_of<Simd<8>>(x, rows, width, out);
+}
+ADATAPE_CPU_AVX512 void softmax_wide(const float* x, int64_t rows, int64_t width, float* out) { softmax_of<Simd<16>>(x, rows, width, out); }
+ADATAPE_CPU_CLONES void softmax_gradient_narrow(const float* softmax, const float* grad, int64_t rows, int64_t width, float* out) {
+  softmax_gradient_of<Simd<8>>(softmax, grad, rows, width, out);
+}
+ADATAPE_CPU_AVX512 void softmax_gradient_wide(const float* softmax, const float* grad, int64_t rows, int64_t width, float* out) {
+  softmax_gradient_of<Simd<16>>(softmax, grad, rows, width, out);
+}
 ADATAPE_CPU_CLONES void gelu_narrow(const float* x, int64_t count, float* out) { gelu_of<Simd<8>>(x, count, out); }
 ADATAPE_CPU_AVX512 void gelu_wide(const float* x, int64_t count, float* out) { gelu_of<Simd<16>>(x, count, out); }
 ADATAPE_CPU_CLONES void gelu_gradient_narrow(const float* x, const float* grad, int64_t count, float* out) {
@@ -100,6 +149,14 @@ void gate(const float* x, int64_t rows, int64_t width, float* out, float* gates,
 
 void gate_gradient(const float* x, const float* gates, int64_t gates_row, const float* grad, int64_t rows, int64_t width, float* out) {
   (has_avx512() ? gate_gradient_wide : gate_gradient_narrow)(x, gates, gates_row, grad, rows, width, out);
+}
+
+void softmax_rows(const float* x, int64_t rows, int64_t width, float* out) {
+  (has_avx512() && width > 8 ? softmax_wide : softmax_narrow)(x, rows, width, out);
+}
+
+void softmax_rows_gradient(const float* softmax, const float* grad, int64_t rows, int64_t width, float* out) {
+  (has_avx512() && width > 8 ? softmax_gradient_wide : softmax_gradient_narrow)(softmax, grad, rows, width, out);
 }
 
 }  // namespace adatape::ops::cpu

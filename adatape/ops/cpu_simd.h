@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
+#include <utility>
 
 #include "adatape/ops/cpu_clones.h"
 
@@ -20,13 +22,13 @@ struct Simd {
   static ADATAPE_ALWAYS_INLINE int64_t padded(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
 };
 
-// The first `count` floats, at most a vector of them; zeros behind.
+// The first `count` floats, at most a vector of them; `behind` in the other lanes.
 template <class S>
-ADATAPE_ALWAYS_INLINE void load_part(typename S::Floats& to, const float* from, int64_t count) {
+ADATAPE_ALWAYS_INLINE void load_part(typename S::Floats& to, const float* from, int64_t count, float behind = 0) {
   if (count >= S::kLanes) {
     S::load(to, from);
   } else {
-    to = typename S::Floats{};
+    to = typename S::Floats{} + behind;
     if (count > 0) std::memcpy(&to, from, static_cast<size_t>(count) * sizeof(float));
   }
 }
@@ -40,25 +42,46 @@ ADATAPE_ALWAYS_INLINE void store_part(float* to, const typename S::Floats& from,
   }
 }
 
-// Over all lanes, in pairs: four dependent steps at most, where lane after lane would be sixteen.
-template <class S>
-ADATAPE_ALWAYS_INLINE float sum_of_lanes(typename S::Floats x) {
-  typename S::Integers lane;
-  for (int k = 0; k < S::kLanes; ++k) lane[k] = k;
-#pragma GCC unroll 4
-  for (int half = S::kLanes / 2; half > 0; half /= 2) x += __builtin_shuffle(x, lane ^ half);
-  return x[0];
+template <class V>
+inline constexpr int kLanesOf = static_cast<int>(sizeof(V) / sizeof(V{}[0]));
+
+// to = each lane's partner, kHalf lanes away in the other half of its 2 kHalf lanes. By reference: a vector's way through a return changes
+// with the instructions that a function may use.
+template <int kHalf, class V, size_t... kLane>
+ADATAPE_ALWAYS_INLINE void partners(const V& x, V& to, std::index_sequence<kLane...>) {
+  to = __builtin_shufflevector(x, x, static_cast<int>(kLane ^ kHalf)...);
 }
-template <class S>
-ADATAPE_ALWAYS_INLINE float max_of_lanes(typename S::Floats x) {
-  typename S::Integers lane;
-  for (int k = 0; k < S::kLanes; ++k) lane[k] = k;
-#pragma GCC unroll 4
-  for (int half = S::kLanes / 2; half > 0; half /= 2) {
-    const typename S::Floats other = __builtin_shuffle(x, lane ^ half);
-    x = x > other ? x : other;
-  }
-  return x[0];
+template <int kHalf, class V>
+ADATAPE_ALWAYS_INLINE void partners(const V& x, V& to) {
+  partners<kHalf>(x, to, std::make_index_sequence<kLanesOf<V>>());
+}
+
+// combine(partners' lanes) for 8 (of 16 lanes), 4, 2 and 1 lanes away: lane after lane would be sixteen dependent steps.
+template <class V, class Combine>
+ADATAPE_ALWAYS_INLINE void across_lanes(const Combine& combine) {
+  if constexpr (kLanesOf < V >> 8) combine(std::integral_constant<int, 8>());
+  if constexpr (kLanesOf < V >> 4) combine(std::integral_constant<int, 4>());
+  combine(std::integral_constant<int, 2>());
+  combine(std::integral_constant<int, 1>());
+}
+
+template <class V>
+ADATAPE_ALWAYS_INLINE auto sum_of_lanes(const V& x) {
+  V sum = x, other;
+  across_lanes<V>([&]<int kHalf>(std::integral_constant<int, kHalf>) ADATAPE_INLINE_LAMBDA {
+    partners<kHalf>(sum, other);
+    sum += other;
+  });
+  return sum[0];
+}
+template <class V>
+ADATAPE_ALWAYS_INLINE auto max_of_lanes(const V& x) {
+  V best = x, other;
+  across_lanes<V>([&]<int kHalf>(std::integral_constant<int, kHalf>) ADATAPE_INLINE_LAMBDA {
+    partners<kHalf>(best, other);
+    best = best > other ? best : other;
+  });
+  return best[0];
 }
 
 // A few floats, inline: a call of the C library for each short row costs more than the copy.
@@ -80,17 +103,15 @@ ADATAPE_ALWAYS_INLINE void copy_floats(const float* from, int64_t count, float* 
 // Four columns of four adjacent numbers, `column` apart, to four rows.
 ADATAPE_ALWAYS_INLINE void turn(const float* from, int64_t column, float* to, int64_t row) {
   typedef float Four __attribute__((vector_size(16)));
-  typedef int32_t Places __attribute__((vector_size(16)));
   Four a, b, c, d;
   std::memcpy(&a, from, sizeof(a));
   std::memcpy(&b, from + column, sizeof(b));
   std::memcpy(&c, from + 2 * column, sizeof(c));
   std::memcpy(&d, from + 3 * column, sizeof(d));
-  const Places low{0, 4, 1, 5}, high{2, 6, 3, 7}, left{0, 1, 4, 5}, right{2, 3, 6, 7};
-  const Four ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low), ab2 = __builtin_shuffle(a, b, high),
-             cd2 = __builtin_shuffle(c, d, high);
-  const Four rows[4] = {__builtin_shuffle(ab, cd, left), __builtin_shuffle(ab, cd, right), __builtin_shuffle(ab2, cd2, left),
-                        __builtin_shuffle(ab2, cd2, right)};
+  const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+             ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  const Four rows[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+                        __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5), __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7)};
   for (int i = 0; i < 4; ++i) std::memcpy(to + i * row, &rows[i], sizeof(Four));
 }
 

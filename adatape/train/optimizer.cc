@@ -25,7 +25,7 @@ at::Tensor in_layout_of(const at::Tensor& parameter, const at::Tensor& gradient)
   return same ? gradient : at::empty_like(parameter).copy_(gradient);
 }
 
-double sum_of_squares(const float* x, int64_t count) {
+float sum_of_squares(const float* x, int64_t count) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < count; ++i) sum += x[i] * x[i];

@@ -1,5 +1,6 @@
 #include "adatape/nn/mixture_of_experts.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include <torch/csrc/autograd/autograd.h>
@@ -128,6 +129,40 @@ TEST(MixtureOfExpertsTest, Gradients) {
         return torch::cat({layer.forward_routed(x[0], routing).view({-1}), routing.importance_loss, routing.load_loss});
       },
       {random_tensor({5, 4}, 2)});
+}
+
+// Tokens enough for the fused networks against plain calls: answers, gradients, FLOPs, and that nobody's bits depend on batch mates.
+TEST(MixtureOfExpertsTest, ManyTokensEqualPlainCalls) {
+  MoeConfig config;
+  config.experts = 3;
+  MixtureOfExperts layer(config, 16, 24, Gelu::kTanh);
+  testing::perturb(layer, 1, 0.7);
+  const torch::Tensor x = random_tensor({400, 16}, 2), noise = random_tensor({400, 3}, 3);
+  const auto results = [&](bool plain, MoeRouting* kept) {
+    std::optional<ops::PlainCalls> guard;
+    if (plain) guard.emplace();
+    const torch::Tensor tokens = x.clone().requires_grad_();
+    MoeRouteOptions options;
+    options.capacity = 0.9;
+    const MoeRouting routing = route_tokens(layer.router->forward(tokens), {0, 150, 400}, noise, options);
+    if (kept != nullptr) *kept = routing;
+    const torch::Tensor out = layer.forward_routed(tokens, routing);
+    std::vector<torch::Tensor> inputs{tokens};
+    for (const NamedParameter& parameter : layer.named_parameters()) inputs.push_back(parameter.tensor);
+    variable_list all = torch::autograd::grad({out.square().sum() + routing.importance_loss.sum() + routing.load_loss.sum()}, inputs);
+    all.push_back(out);
+    return all;
+  };
+  MoeRouting routing;
+  const variable_list fast = results(false, &routing), plain = results(true, nullptr);
+  for (size_t i = 0; i < fast.size(); ++i)
+    EXPECT_LE(largest_difference(fast[i], plain[i]), 1e-5 * std::max(1.0, plain[i].abs().max().item<double>())) << i;
+  const torch::NoGradGuard no_grad;
+  const int64_t before = matrix_product_flops(), served = std::count(routing.kept.begin(), routing.kept.end(), 1);
+  EXPECT_TRUE(layer.forward_routed(x, routing).equal(fast.back()));
+  EXPECT_EQ(matrix_product_flops() - before, served * layer.expert_cost_per_row().flops);
+  const torch::Tensor logits = layer.router->forward(x);
+  EXPECT_TRUE(route_tokens(logits.slice(0, 393), {0, 7}, {}, {}).gates.equal(route_tokens(logits, {0, 400}, {}, {}).gates.slice(0, 393)));
 }
 
 // One pass over the tokens against ATen's index_add: answers, gradients, and gradients of those, with and without full experts.

@@ -57,6 +57,7 @@ TEST(DenseLinearTest, TakesStridesAndNoBias) {
   const at::Tensor x = at::randn({24, 70}).t(), weight = at::randn({48, 24}).narrow(0, 8, 32), grad = at::randn({32, 70}).t();
   expect_equal(x, weight, at::randn({64}).slice(0, 0, 64, 2), grad);
   expect_equal(x, weight, at::randn({32}), at::randn({1}).expand({70, 32}));  // a sum's gradient has no strides
+  expect_equal(at::randn({32}).expand({70, 32}), at::randn({48, 32}), at::randn({48}), at::randn({70, 48}));  // one row for all
   const at::Tensor trained = weight.detach().requires_grad_();
   EXPECT_LE(difference(dense_linear(x, trained, {}), at::linear(x, weight)), 1e-4);
   EXPECT_LE(difference(torch::autograd::grad({dense_linear(x, trained, {})}, {trained}, {grad})[0], grad.t().mm(x)), 1e-4);

@@ -107,9 +107,16 @@ TEST(DenseMlpTest, EqualsEachGroupAlone) {
   at::manual_seed(2);
   for (const MlpActivation activation : {kGelu, kGated}) {
     for (const auto& offsets :
-         std::vector<std::vector<int64_t>>{{0, 0}, {0, 60}, {0, 1, 1, 50}, {0, 0, 400, 401, 900, 900, 901, 1500, 1500}})
+         std::vector<std::vector<int64_t>>{{0, 0}, {0, 60}, {0, 1, 1, 50}, {0, 0, 400, 401, 900, 900, 901, 1500, 1500}}) {
       expect_equal(random_case(offsets, offsets.back(), 33, 40, activation));
+      expect_equal(random_case(offsets, offsets.back(), 32, 64, activation));  // weights that are read where they lie
+    }
   }
+}
+
+TEST(DenseMlpTest, MoreWeightsThanAreLaidOutAtOnce) {
+  at::manual_seed(8);  // 512 x 4096 twice: four groups of eight fit
+  expect_equal(random_case({0, 3, 5, 5, 9, 10, 11, 12, 13}, 13, 512, 4096, kGelu));
 }
 
 TEST(DenseMlpTest, TakesStridesAndMissingBiases) {
@@ -182,6 +189,23 @@ TEST(DenseMlpTest, GradientsCanBeDifferentiatedAgain) {
         EXPECT_LE((got[i] - expected[i]).abs().max().item<double>(), 1e-5 * expected[i].abs().max().item<double>()) << i;
     }
   }
+}
+
+TEST(DenseMlpTest, OneNetworkTwiceHasItsOwnSecondDerivative) {
+  at::manual_seed(9);
+  const Case c = random_case({}, 60, 12, 16, kGelu);
+  const auto penalty = [&](auto network) {
+    const at::Tensor expand = c.weights.expand.detach().requires_grad_(), contract = c.weights.contract.detach().requires_grad_();
+    const MlpWeights weights{expand, c.weights.expand_bias, contract, c.weights.contract_bias};
+    const at::Tensor out = network(network(c.x, c.offsets, weights, kGelu), c.offsets, weights, kGelu);
+    const variable_list once = torch::autograd::grad({out.square().sum()}, {expand, contract}, {}, std::nullopt, /*create_graph=*/true);
+    variable_list all = torch::autograd::grad({once[0].square().sum() + once[1].square().sum()}, {expand, contract});
+    all.insert(all.end(), once.begin(), once.end());
+    return all;
+  };
+  const variable_list got = penalty(dense_mlp), expected = penalty(plain);
+  for (size_t i = 0; i < got.size(); ++i)
+    EXPECT_LE((got[i] - expected[i]).abs().max().item<double>(), 1e-5 * expected[i].abs().max().item<double>()) << i;
 }
 
 TEST(DenseMlpTest, NotANumberStaysInItsRow) {

@@ -153,17 +153,13 @@ ADATAPE_CPU_AVX512 void add_rows_wide(int64_t rows, int64_t columns, const float
   add_rows<Simd<16>>(rows, columns, x, count, sums);
 }
 
-}  // namespace
-
-namespace {
-
 int64_t panel_width() { return 2 * (has_avx512() ? Simd<16>::kLanes : Simd<8>::kLanes); }
 int64_t padded(int64_t columns) { return (columns + panel_width() - 1) / panel_width() * panel_width(); }
 
 // Short rows are read where they lie; long ones would fill a few sets of the cache and many pages.
 bool lies_well(int64_t columns, const Matrix& b) {
   constexpr int64_t kShort = 128;
-  return b.column == 1 && b.row <= kShort && columns % (panel_width() / 2) == 0;
+  return b.column == 1 && b.row > 0 && b.row <= kShort && columns % (panel_width() / 2) == 0;
 }
 
 // Steps begin .. begin + depth of b to panels, by as many threads as pay.

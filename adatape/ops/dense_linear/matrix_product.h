@@ -17,7 +17,7 @@ struct Matrix {
 // of additions for an element is fixed. Both strides of a factor are free; adjacent columns of b (column == 1) are read fastest.
 void matrix_product(int64_t rows, int64_t depth, int64_t columns, const Matrix& a, const Matrix& b, const float* bias, float* c);
 
-// A right factor b laid out once, for products of this thread's rows with it.
+// A right factor b laid out once, for products of any thread's rows with it.
 struct RightFactor {
   int64_t depth, columns;
   const float* data;

@@ -64,7 +64,7 @@ struct Networks {
   const MlpWeights& weights_;
 };
 
-// Memory that a thread keeps, aligned to a cache line. slot: which of them.
+// Memory that a thread keeps, aligned to a cache line. Slot 0 holds what all threads read, slot 1 what one makes of a part of the rows.
 float* own_memory(int slot, int64_t elements) {
   static thread_local std::vector<float> memory[2];
   std::vector<float>& own = memory[slot];
@@ -72,40 +72,39 @@ float* own_memory(int slot, int64_t elements) {
   return own.data() + (64 - reinterpret_cast<size_t>(own.data()) % 64) % 64 / sizeof(float);
 }
 
-// Two right factors of each group that has rows, for all threads to read.
-struct Factors {
-  std::vector<RightFactor> first, second;
-};
-
-template <class First, class Second>
-Factors lay_out(const Networks& networks, int64_t first_depth, int64_t first_columns, First first, int64_t second_depth,
-                int64_t second_columns, Second second) {
-  const int64_t first_size = cpu::right_factor_elements(first_depth, first_columns),
-                second_size = cpu::right_factor_elements(second_depth, second_columns);
-  float* memory = own_memory(0, static_cast<int64_t>(networks.groups()) * (first_size + second_size));
-  Factors factors;
-  for (size_t g = 0; g < networks.groups(); ++g) {
-    if (networks.rows_of_group(g) == 0) {
-      factors.first.push_back({});
-      factors.second.push_back({});
-      continue;
-    }
-    factors.first.push_back(cpu::lay_out(first_depth, first_columns, first(g), memory));
-    memory += first_size;
-    factors.second.push_back(cpu::lay_out(second_depth, second_columns, second(g), memory));
-    memory += second_size;
+// Right factors of a layer for the groups of a batch, for all threads to read; of a group without rows, none.
+template <class Factor>
+std::vector<RightFactor> lay_out(const Networks& networks, size_t first, size_t last, int64_t depth, int64_t columns, Factor factor,
+                                 float*& memory) {
+  std::vector<RightFactor> factors;
+  for (size_t g = first; g < last; ++g) {
+    factors.push_back(networks.rows_of_group(g) > 0 ? cpu::lay_out(depth, columns, factor(g), memory) : RightFactor{});
+    if (networks.rows_of_group(g) > 0) memory += cpu::right_factor_elements(depth, columns);
   }
   return factors;
 }
 
-// run(g, first row, rows) for parts of the groups whose wide rows fit the second-level cache, twice over.
+// run(first, last, memory) for batches of groups: as many as have rows and weights of `elements` floats each that fit 64 MB, or one.
 template <class Run>
-void for_parts(const Networks& networks, Run run) {
+void for_batches(const Networks& networks, int64_t elements, Run run) {
+  const int64_t most = std::max<int64_t>(1, (int64_t{1} << 24) / std::max<int64_t>(elements, 1));
+  for (size_t first = 0, last; first < networks.groups(); first = last) {
+    int64_t count = 0;
+    for (last = first; last < networks.groups() && (count < most || networks.rows_of_group(last) == 0); ++last)
+      count += networks.rows_of_group(last) > 0;
+    run(first, last, own_memory(0, count * elements));
+  }
+}
+
+// run(g, first row, rows) for parts of the groups first .. last - 1. A part's wide rows and activations take half of a megabyte at most, so
+// that they stay in the second-level cache.
+template <class Run>
+void for_parts(const Networks& networks, size_t first_group, size_t last_group, Run run) {
   constexpr int64_t kWorthAThread = 1 << 17, kElements = 1 << 16;
   const int64_t work = networks.dim * (networks.wide + networks.inner) + 1;
   const int64_t part = std::clamp<int64_t>(kElements / (networks.wide + 1) / 12 * 12, 24, 384);
-  at::parallel_for(0, networks.offsets.back(), kWorthAThread / work + 1, [&](int64_t begin, int64_t end) {
-    for (size_t g = 0; g < networks.groups(); ++g) {
+  at::parallel_for(networks.offsets[first_group], networks.offsets[last_group], kWorthAThread / work + 1, [&](int64_t begin, int64_t end) {
+    for (size_t g = first_group; g < last_group; ++g) {
       const int64_t last = std::min(end, networks.offsets[g + 1]);
       for (int64_t first = std::max(begin, networks.offsets[g]); first < last; first += part) run(g, first, std::min(part, last - first));
     }
@@ -114,43 +113,44 @@ void for_parts(const Networks& networks, Run run) {
 
 // source: the row of x of each; empty: as they lie. wide [rows, m or 2 m] and activated [rows, m] are kept for the gradient (of a gate,
 // sigmoid(g) in g's place); undefined: nobody needs them.
-at::Tensor pass(const at::Tensor& x, const std::vector<int64_t>& source, const Networks& networks, const MlpWeights& weights,
-                const at::Tensor& wide, const at::Tensor& activated) {
+at::Tensor forward_pass(const at::Tensor& x, const std::vector<int64_t>& source, const Networks& networks, const MlpWeights& weights,
+                        const at::Tensor& wide, const at::Tensor& activated) {
   const at::Tensor expand_bias = weights.expand_bias.defined() ? weights.expand_bias.contiguous() : at::Tensor(),
                    contract_bias = weights.contract_bias.defined() ? weights.contract_bias.contiguous() : at::Tensor();
-  at::Tensor out = at::empty({networks.offsets.back(), networks.dim}, x.options());
-  const Factors factors = lay_out(
-      networks, networks.dim, networks.wide, [&](size_t g) { return transposed(networks.expand(g)); }, networks.inner, networks.dim,
-      [&](size_t g) { return transposed(networks.contract(g)); });
-  const auto bias_of = [](const at::Tensor& bias, size_t g, int64_t width) {
-    return bias.defined() ? bias.const_data_ptr<float>() + static_cast<int64_t>(g) * width : nullptr;
+  const int64_t dim = networks.dim, inner = networks.inner, width = networks.wide;
+  at::Tensor out = at::empty({networks.offsets.back(), dim}, x.options());
+  float *const to = out.mutable_data_ptr<float>(), *const kept_wide = wide.defined() ? wide.mutable_data_ptr<float>() : nullptr,
+               *const kept_activated = wide.defined() ? activated.mutable_data_ptr<float>() : nullptr;
+  const auto bias_of = [](const at::Tensor& bias, size_t g, int64_t size) {
+    return bias.defined() ? bias.const_data_ptr<float>() + static_cast<int64_t>(g) * size : nullptr;
   };
-  for_parts(networks, [&](size_t g, int64_t first, int64_t rows) {
-    float *h, *a, *own = own_memory(1, rows * (networks.wide + networks.inner + networks.dim));
-    if (wide.defined()) {
-      h = wide.mutable_data_ptr<float>() + first * networks.wide;
-      a = activated.mutable_data_ptr<float>() + first * networks.inner;
-    } else {
-      h = own;
-      a = h + rows * networks.wide;
-    }
-    Matrix given = rows_of(x, source.empty() ? first : 0);
-    if (!source.empty()) {
-      float* const gathered = own + rows * (networks.wide + networks.inner);
-      for (int64_t r = 0; r < rows; ++r) {
-        std::memcpy(gathered + r * networks.dim, given.data + source[static_cast<size_t>(first + r)] * given.row,
-                    static_cast<size_t>(networks.dim) * sizeof(float));
+  const int64_t elements = cpu::right_factor_elements(dim, width) + cpu::right_factor_elements(inner, dim);
+  for_batches(networks, elements, [&](size_t begin, size_t end, float* memory) {
+    const auto expand = [&](size_t g) { return transposed(networks.expand(g)); };
+    const auto contract = [&](size_t g) { return transposed(networks.contract(g)); };
+    const std::vector<RightFactor> first_layer = lay_out(networks, begin, end, dim, width, expand, memory),
+                                   second_layer = lay_out(networks, begin, end, inner, dim, contract, memory);
+    for_parts(networks, begin, end, [&](size_t g, int64_t first, int64_t rows) {
+      float* const own = own_memory(1, rows * ((kept_wide == nullptr ? width + inner : 0) + (source.empty() ? 0 : dim)));
+      float* const h = kept_wide == nullptr ? own : kept_wide + first * width;
+      float* const a = kept_wide == nullptr ? h + rows * width : kept_activated + first * inner;
+      Matrix given = rows_of(x, source.empty() ? first : 0);
+      if (!source.empty()) {
+        float* const gathered = kept_wide == nullptr ? a + rows * inner : own;
+        for (int64_t r = 0; r < rows; ++r) {
+          std::memcpy(gathered + r * dim, given.data + source[static_cast<size_t>(first + r)] * given.row,
+                      static_cast<size_t>(dim) * sizeof(float));
+        }
+        given = {gathered, dim, 1};
       }
-      given = {gathered, networks.dim, 1};
-    }
-    cpu::multiply_rows(rows, given, factors.first[g], bias_of(expand_bias, g, networks.wide), h);
-    if (networks.activation == MlpActivation::kGated) {
-      cpu::gate(h, rows, networks.inner, a, wide.defined() ? h + networks.inner : nullptr, networks.wide);
-    } else {
-      cpu::tanh_gelu(h, rows * networks.inner, a);
-    }
-    cpu::multiply_rows(rows, {a, networks.inner, 1}, factors.second[g], bias_of(contract_bias, g, networks.dim),
-                       out.mutable_data_ptr<float>() + first * networks.dim);
+      cpu::multiply_rows(rows, given, first_layer[g - begin], bias_of(expand_bias, g, width), h);
+      if (networks.activation == MlpActivation::kGated) {
+        cpu::gate(h, rows, inner, a, kept_wide == nullptr ? nullptr : h + inner, width);
+      } else {
+        cpu::tanh_gelu(h, rows * inner, a);
+      }
+      cpu::multiply_rows(rows, {a, inner, 1}, second_layer[g - begin], bias_of(contract_bias, g, dim), to + first * dim);
+    });
   });
   return out;
 }
@@ -184,7 +184,7 @@ class DenseMlpFunction : public torch::autograd::Function<DenseMlpFunction> {
     context->save_for_backward({x, expand, contract, weights.expand_bias, weights.contract_bias, wide, activated});
     context->saved_data["offsets"] = offsets;
     context->saved_data["activation"] = static_cast<int64_t>(activation);
-    return pass(x, {}, networks, weights, wide, activated);
+    return forward_pass(x, {}, networks, weights, wide, activated);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
@@ -196,11 +196,14 @@ class DenseMlpFunction : public torch::autograd::Function<DenseMlpFunction> {
     for (size_t i = 0, input = 0; i < 5; ++i) needed[i] = saved[i].defined() && context->needs_input_grad(input++);
     variable_list result(7);  // one for each argument of forward
     if (at::GradMode::is_enabled()) {
-      variable_list inputs;
+      // By views of their own: what was saved may depend on each other (a network applied twice), and that way is not this call's.
+      variable_list views(5), inputs;
       for (size_t i = 0; i < 5; ++i) {
-        if (needed[i]) inputs.push_back(saved[i]);
+        views[i] = needed[i] ? saved[i].view_as(saved[i]) : saved[i];
+        if (needed[i]) inputs.push_back(views[i]);
       }
-      const variable_list found = torch::autograd::grad({plain(saved[0], offsets, weights, activation)}, inputs, {grads[0]}, std::nullopt,
+      const MlpWeights of_views{views[1], views[3], views[2], views[4]};
+      const variable_list found = torch::autograd::grad({plain(views[0], offsets, of_views, activation)}, inputs, {grads[0]}, std::nullopt,
                                                         /*create_graph=*/true, /*allow_unused=*/true);
       for (size_t i = 0, next = 0; i < 5; ++i) {
         if (needed[i]) result[i] = found[next++];
@@ -223,23 +226,27 @@ class DenseMlpFunction : public torch::autograd::Function<DenseMlpFunction> {
   // The gradients of the wide rows and, where defined, of x.
   static void to_rows(const Networks& networks, const at::Tensor& wide, const at::Tensor& grad, const at::Tensor& of_wide,
                       const at::Tensor& of_x) {
-    const Factors factors = lay_out(
-        networks, networks.dim, networks.inner, [&](size_t g) { return networks.contract(g); }, networks.wide, networks.dim,
-        [&](size_t g) { return networks.expand(g); });
-    for_parts(networks, [&](size_t g, int64_t first, int64_t rows) {
-      float* const of_activated = own_memory(1, rows * networks.inner);
-      const float* const h = wide.const_data_ptr<float>() + first * networks.wide;
-      float* const of_h = of_wide.mutable_data_ptr<float>() + first * networks.wide;
-      cpu::multiply_rows(rows, rows_of(grad, first), factors.first[g], nullptr, of_activated);
-      if (networks.activation == MlpActivation::kGated) {
-        cpu::gate_gradient(h, h + networks.inner, networks.wide, of_activated, rows, networks.inner, of_h);
-      } else {
-        cpu::tanh_gelu_gradient(h, of_activated, rows * networks.inner, of_h);
-      }
-      if (of_x.defined()) {
-        cpu::multiply_rows(rows, {of_h, networks.wide, 1}, factors.second[g], nullptr,
-                           of_x.mutable_data_ptr<float>() + first * networks.dim);
-      }
+    const int64_t dim = networks.dim, inner = networks.inner, width = networks.wide;
+    const float* const kept = wide.const_data_ptr<float>();
+    float *const to_wide = of_wide.mutable_data_ptr<float>(), *const to_x = of_x.defined() ? of_x.mutable_data_ptr<float>() : nullptr;
+    const int64_t elements = cpu::right_factor_elements(dim, inner) + (to_x == nullptr ? 0 : cpu::right_factor_elements(width, dim));
+    for_batches(networks, elements, [&](size_t begin, size_t end, float* memory) {
+      const auto expand = [&](size_t g) { return networks.expand(g); };
+      const auto contract = [&](size_t g) { return networks.contract(g); };
+      const std::vector<RightFactor> second_layer = lay_out(networks, begin, end, dim, inner, contract, memory),
+                                     first_layer = to_x == nullptr ? std::vector<RightFactor>()
+                                                                   : lay_out(networks, begin, end, width, dim, expand, memory);
+      for_parts(networks, begin, end, [&](size_t g, int64_t first, int64_t rows) {
+        float *const of_activated = own_memory(1, rows * inner), *const of_h = to_wide + first * width;
+        const float* const h = kept + first * width;
+        cpu::multiply_rows(rows, rows_of(grad, first), second_layer[g - begin], nullptr, of_activated);
+        if (networks.activation == MlpActivation::kGated) {
+          cpu::gate_gradient(h, h + inner, width, of_activated, rows, inner, of_h);
+        } else {
+          cpu::tanh_gelu_gradient(h, of_activated, rows * inner, of_h);
+        }
+        if (to_x != nullptr) cpu::multiply_rows(rows, {of_h, width, 1}, first_layer[g - begin], nullptr, to_x + first * dim);
+      });
     });
   }
 
@@ -313,7 +320,7 @@ at::Tensor dense_mlp(const at::Tensor& x, const std::vector<int64_t>& offsets, c
   bool graph = x.requires_grad();
   for (const at::Tensor& weight : {weights.expand, weights.expand_bias, weights.contract, weights.contract_bias})
     graph = graph || (weight.defined() && weight.requires_grad());
-  if (!graph || !at::GradMode::is_enabled()) return pass(x, {}, Networks(weights, offsets, x.size(0), activation), weights, {}, {});
+  if (!graph || !at::GradMode::is_enabled()) return forward_pass(x, {}, Networks(weights, offsets, x.size(0), activation), weights, {}, {});
   return DenseMlpFunction::apply(x, weights.expand, weights.contract, optional(weights.expand_bias), optional(weights.contract_bias),
                                  offsets, activation);
 }
@@ -325,7 +332,7 @@ at::Tensor dense_mlp_of_rows(const at::Tensor& x, const std::vector<int64_t>& ro
   ADATAPE_CHECK(std::all_of(rows.begin(), rows.end(), [&](int64_t row) { return row >= 0 && row < x.size(0); }), kComponent,
                 "expected rows within 0 .. ", x.size(0) - 1, ", got ", rows);
   const at::NoGradGuard guard;
-  return pass(x.stride(1) == 1 ? x : x.contiguous(), rows, Networks(weights, offsets, count, activation), weights, {}, {});
+  return forward_pass(x.stride(1) == 1 ? x : x.contiguous(), rows, Networks(weights, offsets, count, activation), weights, {}, {});
 }
 
 }  // namespace adatape::ops

@@ -1,4 +1,5 @@
-// Feed-forward networks of training on the CPU in one call each way: rows pass through both layers while they are in the cache.
+// Feed-forward networks on the CPU in one call each way, where weights are not packed: rows pass through both layers while they are in the
+// cache.
 #pragma once
 
 #include <ATen/core/Tensor.h>

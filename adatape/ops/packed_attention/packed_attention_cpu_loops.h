@@ -172,7 +172,7 @@ ADATAPE_ALWAYS_INLINE float exponentials(float* scores, int64_t visible, int64_t
     S::load(x, scores + j);
     best = x > best ? x : best;
   }
-  const float max = max_of_lanes<S>(best) * scale;
+  const float max = max_of_lanes(best) * scale;
   for (int64_t j = 0; j < padded; j += S::kLanes) {
     S::load(x, scores + j);
     x = x * scale - max;
@@ -180,7 +180,7 @@ ADATAPE_ALWAYS_INLINE float exponentials(float* scores, int64_t visible, int64_t
     sums += x;
     put(j, x);
   }
-  sum = sum_of_lanes<S>(sums);
+  sum = sum_of_lanes(sums);
   return max + std::log(sum);
 }
 

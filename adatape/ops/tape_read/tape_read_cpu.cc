@@ -120,14 +120,15 @@ ADATAPE_ALWAYS_INLINE bool best_of_tile(const T* tile, T& score, int64_t& place)
     best = higher ? v : best;
     first = higher ? lane + i * kLanes : first;
   }
-#pragma GCC unroll 3
-  for (int half = kLanes / 2; half > 0; half /= 2) {  // against the lanes of the other half, so that all end with the best of all
-    const Places turned = lane ^ half;
-    const V other = __builtin_shuffle(best, turned);
-    const Places other_first = __builtin_shuffle(first, turned), take = (other > best) | ((other == best) & (other_first < first));
+  across_lanes<V>([&]<int kHalf>(std::integral_constant<int, kHalf>) ADATAPE_INLINE_LAMBDA {  // all lanes end with the best of all
+    V other;
+    Places other_first;
+    partners<kHalf>(best, other);
+    partners<kHalf>(first, other_first);
+    const Places take = (other > best) | ((other == best) & (other_first < first));
     best = take ? other : best;
     first = take ? other_first : first;
-  }
+  });
   score = best[0];
   place = first[0];
   return score > -std::numeric_limits<T>::infinity();

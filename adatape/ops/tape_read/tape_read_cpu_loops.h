@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "adatape/ops/cpu_clones.h"
+#include "adatape/ops/cpu_simd.h"
 
 namespace adatape::ops::cpu {
 
@@ -17,16 +17,6 @@ struct Vector {
   static constexpr int64_t kLine = 2 * kLanes;  // rows whose keys are stored side by side: a line of the cache
   static constexpr int64_t kTile = 8 * kLanes;  // rows scored at once: as many independent sums as hide the latency of FMA
 };
-
-// In pairs, so that a sum waits for three additions and not for all.
-template <class T>
-ADATAPE_ALWAYS_INLINE T sum_of_lanes(typename Vector<T>::Type v) {
-  decltype(v > v) lane;
-  for (int k = 0; k < Vector<T>::kLanes; ++k) lane[k] = k;
-#pragma GCC unroll 3
-  for (int half = Vector<T>::kLanes / 2; half > 0; half /= 2) v += __builtin_shuffle(v, lane ^ half);
-  return v[0];
-}
 
 template <class T>
 ADATAPE_ALWAYS_INLINE T sum(const T* x, int64_t n) {
@@ -46,7 +36,7 @@ ADATAPE_ALWAYS_INLINE T sum(const T* x, int64_t n) {
     s[0] += v;
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
-  T total = sum_of_lanes<T>(s[0]);
+  T total = sum_of_lanes(s[0]);
   for (; i < n; ++i) total += x[i];
   return total;
 }
@@ -72,7 +62,7 @@ ADATAPE_ALWAYS_INLINE T sum_of_squares(const T* x, T mean, int64_t n) {
     s[0] += v * v;
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
-  T total = sum_of_lanes<T>(s[0]);
+  T total = sum_of_lanes(s[0]);
   for (; i < n; ++i) total += (x[i] - mean) * (x[i] - mean);
   return total;
 }
@@ -97,7 +87,7 @@ ADATAPE_ALWAYS_INLINE T dot(const T* x, const T* y, int64_t n) {
     s[0] += v * u;
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
-  T total = sum_of_lanes<T>(s[0]);
+  T total = sum_of_lanes(s[0]);
   for (; i < n; ++i) total += x[i] * y[i];
   return total;
 }
@@ -137,7 +127,7 @@ ADATAPE_ALWAYS_INLINE void shifted_sums(const T* x, T shift, int64_t n, T& sum_o
   }
   s[0] = (s[0] + s[1]) + (s[2] + s[3]);
   q[0] = (q[0] + q[1]) + (q[2] + q[3]);
-  T total = sum_of_lanes<T>(s[0]), squares = sum_of_lanes<T>(q[0]);
+  T total = sum_of_lanes(s[0]), squares = sum_of_lanes(q[0]);
   for (; i < n; ++i) {
     total += x[i] - shift;
     squares += (x[i] - shift) * (x[i] - shift);
