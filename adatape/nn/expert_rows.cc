@@ -46,6 +46,15 @@ torch::Tensor plain_sums(const torch::Tensor& rows, const ExpertRows& plan) {
   return torch::zeros({tokens_of(plan), rows.size(1)}, rows.options().requires_grad(false)).index_add(0, token_index(plan, rows), rows);
 }
 
+ADATAPE_ALWAYS_INLINE void scale_row(const float* from, float gate, int64_t width, float* to) {
+#pragma omp simd
+  for (int64_t f = 0; f < width; ++f) to[f] = gate * from[f];
+}
+ADATAPE_ALWAYS_INLINE void add_row(const float* from, float gate, int64_t width, float* to) {
+#pragma omp simd
+  for (int64_t f = 0; f < width; ++f) to[f] += gate * from[f];
+}
+
 // One pass over tokens begin .. end. gates null: all 1.
 
 ADATAPE_CPU_CLONES void gather(const ExpertRows& plan, const float* gates, const float* rows, int64_t width, int64_t begin, int64_t end,
@@ -58,13 +67,7 @@ ADATAPE_CPU_CLONES void gather(const ExpertRows& plan, const float* gates, const
       if (row < 0) continue;
       const float* const from = rows + row * width;
       const float gate = gates == nullptr ? 1.0f : gates[choice];
-      if (first) {
-#pragma omp simd
-        for (int64_t f = 0; f < width; ++f) to[f] = gate * from[f];
-      } else {
-#pragma omp simd
-        for (int64_t f = 0; f < width; ++f) to[f] += gate * from[f];
-      }
+      first ? scale_row(from, gate, width, to) : add_row(from, gate, width, to);
       first = false;
     }
     if (first) std::memset(to, 0, static_cast<size_t>(width) * sizeof(float));
