@@ -9,8 +9,9 @@
 
 #include <limits>
 
-#include "adatape/core/check.h"
 #include "adatape/ops/plain_calls.h"
+
+#include "error_of.h"
 
 namespace adatape::ops {
 namespace {
@@ -107,15 +108,6 @@ TEST(DenseLinearTest, IsTakenWhereItPays) {
     EXPECT_FALSE(has_dense_linear(at::zeros({48, 16}), weight));
   }
   EXPECT_TRUE(has_dense_linear(at::zeros({48, 16}), weight));
-}
-
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(DenseLinearTest, ShapesThatDoNotFitAreTold) {

@@ -10,8 +10,9 @@
 #include <functional>
 #include <limits>
 
-#include "adatape/core/check.h"
 #include "adatape/ops/plain_calls.h"
+
+#include "error_of.h"
 
 namespace adatape::ops {
 namespace {
@@ -214,15 +215,6 @@ TEST(DenseMlpTest, NotANumberStaysInItsRow) {
   const at::Tensor out = dense_mlp(c.x, {}, c.weights, kGated);
   EXPECT_TRUE(out[7].isnan().all().item<bool>());
   EXPECT_EQ(out.isnan().sum().item<int64_t>(), 16);
-}
-
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(DenseMlpTest, ShapesThatDoNotFitAreTold) {

@@ -7,9 +7,10 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
-#include "adatape/core/check.h"
 #include "adatape/ops/packed_attention/packed_attention_kernels.h"
 #include "adatape/ops/packed_linear/packed_linear.h"
+
+#include "error_of.h"
 
 namespace adatape::ops {
 namespace {
@@ -247,15 +248,6 @@ TEST(PackedAttention, SaysWhichKernelRuns) {
   EXPECT_EQ(packed_attention_kernel_name(at::kCPU, at::kFloat), "cpu");
   EXPECT_EQ(packed_attention_kernel_name(at::kCPU, at::kDouble), "reference");
   EXPECT_EQ(packed_attention_kernel_name(at::kCUDA, at::kFloat), "reference");
-}
-
-std::string error_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(PackedAttention, ErrorsSayWhatWasExpectedAndWhatCame) {
