@@ -59,8 +59,9 @@ ADATAPE_ALWAYS_INLINE void partners(const V& x, V& to) {
 // combine(partners' lanes) for 8 (of 16 lanes), 4, 2 and 1 lanes away: lane after lane would be sixteen dependent steps.
 template <class V, class Combine>
 ADATAPE_ALWAYS_INLINE void across_lanes(const Combine& combine) {
-  if constexpr (kLanesOf < V >> 8) combine(std::integral_constant<int, 8>());
-  if constexpr (kLanesOf < V >> 4) combine(std::integral_constant<int, 4>());
+  constexpr int kLanes = kLanesOf<V>;
+  if constexpr (kLanes > 8) combine(std::integral_constant<int, 8>());
+  if constexpr (kLanes > 4) combine(std::integral_constant<int, 4>());
   combine(std::integral_constant<int, 2>());
   combine(std::integral_constant<int, 1>());
 }

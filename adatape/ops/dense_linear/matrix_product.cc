@@ -200,11 +200,15 @@ void multiply_steps(int64_t rows, const Matrix& a, int64_t begin, int64_t steps,
 // One allocation lasts for all calls of a thread; other threads read it while this one waits for them.
 float* own_memory(int64_t elements) {
   static thread_local std::vector<float> memory;
-  if (memory.size() < static_cast<size_t>(elements + 16)) memory.resize(static_cast<size_t>(elements + 16));
-  return memory.data() + (64 - reinterpret_cast<size_t>(memory.data()) % 64) % 64 / sizeof(float);
+  return aligned(memory, elements);
 }
 
 }  // namespace
+
+float* aligned(std::vector<float>& memory, int64_t elements) {
+  if (memory.size() < static_cast<size_t>(elements + 16)) memory.resize(static_cast<size_t>(elements + 16));
+  return memory.data() + (64 - reinterpret_cast<size_t>(memory.data()) % 64) % 64 / sizeof(float);
+}
 
 int64_t right_factor_elements(int64_t depth, int64_t columns) { return depth * padded(columns); }
 

@@ -8,6 +8,9 @@
 
 namespace adatape::ops::cpu {
 
+// `elements` floats of memory, grown where it is too small, from the start of a cache line on.
+float* aligned(std::vector<float>& memory, int64_t elements);
+
 struct Matrix {
   const float* data;
   int64_t row, column;  // strides

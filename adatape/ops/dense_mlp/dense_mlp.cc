@@ -64,12 +64,10 @@ struct Networks {
   const MlpWeights& weights_;
 };
 
-// Memory that a thread keeps, aligned to a cache line. Slot 0 holds what all threads read, slot 1 what one makes of a part of the rows.
+// Memory that a thread keeps. Slot 0 holds what all threads read, slot 1 what one makes of a part of the rows.
 float* own_memory(int slot, int64_t elements) {
   static thread_local std::vector<float> memory[2];
-  std::vector<float>& own = memory[slot];
-  if (own.size() < static_cast<size_t>(elements + 16)) own.resize(static_cast<size_t>(elements + 16));
-  return own.data() + (64 - reinterpret_cast<size_t>(own.data()) % 64) % 64 / sizeof(float);
+  return cpu::aligned(memory[slot], elements);
 }
 
 // Right factors of a layer for the groups of a batch, for all threads to read; of a group without rows, none.
@@ -96,8 +94,8 @@ void for_batches(const Networks& networks, int64_t elements, Run run) {
   }
 }
 
-// run(g, first row, rows) for parts of the groups first .. last - 1. A part's wide rows and activations take half of a megabyte at most, so
-// that they stay in the second-level cache.
+// run(g, first row, rows) for parts of the groups first .. last - 1. A part's wide rows and activations take half of a megabyte at most
+// (more where 24 rows do), so that they stay in the second-level cache.
 template <class Run>
 void for_parts(const Networks& networks, size_t first_group, size_t last_group, Run run) {
   constexpr int64_t kWorthAThread = 1 << 17, kElements = 1 << 16;
