@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "adatape/core/check.h"
@@ -210,29 +211,31 @@ void packed_mlp(const at::Tensor& x, const at::Tensor& rows, const RowNorm& norm
   task.out = out.mutable_data_ptr<float>();
   task.out_stride = contract.out;
   if (count < 24 * at::get_num_threads()) {  // few rows: each product is shared among threads by its columns, so they are two
-    at::Tensor wide = at::empty({count, expand.out}, x.options());
     cpu::LinearTask first = task, second;
+    at::Tensor gathered = x;
+    if (rows.defined()) {  // the first product reads the rows listed and writes them one after the other
+      gathered = at::empty({count, x.size(1)}, x.options());
+      float* to = gathered.mutable_data_ptr<float>();
+      for (int64_t i = 0; i < count; ++i, to += x.size(1)) std::copy_n(task.x + task.rows[i] * x.size(1), x.size(1), to);
+      first.x = gathered.const_data_ptr<float>();
+      first.rows = nullptr;
+    }
+    at::Tensor wide = at::empty({count, expand.out}, x.options());
     first.residual = nullptr;
     first.out = wide.mutable_data_ptr<float>();
     first.out_stride = expand.out;
-    // The first product reads the rows listed and writes them one after the other.
-    at::Tensor gathered = x;
-    if (rows.defined()) {
-      gathered = x.index_select(0, rows);
-      first.x = gathered.const_data_ptr<float>();
-      first.x_stride = gathered.stride(0);
-      first.rows = nullptr;
-    }
     cpu::run_parallel(first, count);
     second.x = wide.const_data_ptr<float>();
     second.x_stride = expand.out;
     second.weight = &contract;
-    at::Tensor branch = at::empty({count, contract.out}, x.options());
-    second.out = rows.defined() ? branch.mutable_data_ptr<float>() : task.out;
+    at::Tensor branch = rows.defined() ? at::empty({count, contract.out}, x.options()) : out;
+    second.out = branch.mutable_data_ptr<float>();
     second.out_stride = contract.out;
     second.residual = gathered.const_data_ptr<float>();
     cpu::run_parallel(second, count);
-    if (rows.defined()) out.index_copy_(0, rows, branch);
+    const float* from = branch.const_data_ptr<float>();
+    for (int64_t i = 0; rows.defined() && i < count; ++i)
+      std::copy_n(from + i * contract.out, contract.out, task.out + task.rows[i] * contract.out);
     return;
   }
   task.second = &contract;

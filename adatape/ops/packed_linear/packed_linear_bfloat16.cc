@@ -32,6 +32,7 @@ struct HalfFactors {
                                             S::Floats (&sums)[kTileRows][kVectors]) {
     __m512bh column[kVectors];
     for (int64_t p = 0; p < in; p += 2) {
+      if constexpr (kTileRows < S::kRows) expect_ahead<2 * S::kPanel * sizeof(Element)>(panel + p * S::kPanel);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) column[v] = (__m512bh)_mm512_loadu_si512(panel + p * S::kPanel + v * 2 * S::kLanes);
 #pragma GCC unroll 12

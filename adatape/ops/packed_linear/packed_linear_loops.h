@@ -29,6 +29,13 @@ struct LinearTask {
   const PackedWeight* second = nullptr;  // packed_mlp: the product behind the activation
 };
 
+// Small tiles, where few rows wait for the weights that pass by, ask for their panel's lines a page ahead.
+template <int kBytes>
+ADATAPE_ALWAYS_INLINE void expect_ahead(const void* panel) {
+  constexpr int64_t kAhead = 4096;
+  for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(static_cast<const char*>(panel) + kAhead + line);
+}
+
 // 32-bit factors.
 template <int kLanes>
 struct FloatFactors {
@@ -41,6 +48,7 @@ struct FloatFactors {
                                             typename S::Floats (&sums)[kTileRows][kVectors]) {
     typename S::Floats column[kVectors];
     for (int64_t p = 0; p < in; ++p) {
+      if constexpr (kTileRows < S::kRows) expect_ahead<S::kPanel * sizeof(float)>(panel + p * S::kPanel);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) S::load(column[v], panel + p * S::kPanel + v * S::kLanes);
 #pragma GCC unroll 12
