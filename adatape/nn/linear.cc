@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "adatape/ops/dense_linear/dense_linear.h"
+#include "adatape/ops/layer_norm/layer_norm.h"
 
 namespace adatape {
 namespace {
@@ -40,6 +41,11 @@ LayerNorm::LayerNorm(int64_t dim, double epsilon_) : epsilon(epsilon_) {
   bias = register_parameter("bias", torch::zeros({dim}));
 }
 
-torch::Tensor LayerNorm::forward(const torch::Tensor& x) const { return at::layer_norm(x, {weight.size(0)}, weight, bias, epsilon); }
+torch::Tensor LayerNorm::forward(const torch::Tensor& x) const { return layer_norm(x, weight, bias, epsilon); }
+
+torch::Tensor layer_norm(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, double epsilon) {
+  if (ops::has_layer_norm(x, weight)) return ops::layer_norm(x, weight, bias, epsilon);
+  return at::layer_norm(x, {weight.size(0)}, weight, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, epsilon);
+}
 
 }  // namespace adatape

@@ -1,4 +1,5 @@
-// Linear layers, y = x W^T + b, counted: with ops/dense_mlp (both layers of a feed-forward network) the matrix products of training.
+// Linear layers, y = x W^T + b, counted: with ops/dense_mlp (both layers of a feed-forward network) the matrix products of training. And
+// the norm in front of them.
 #pragma once
 
 #include <torch/types.h>
@@ -36,6 +37,9 @@ struct Linear : Module {
  protected:
   void pack(torch::Dtype products) override;
 };
+
+// LayerNorm over the last dimension: x [..., dim], weight [dim], bias [dim] or undefined. float32 on the CPU by ops/layer_norm.
+torch::Tensor layer_norm(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, double epsilon);
 
 struct LayerNorm : Module {
   explicit LayerNorm(int64_t dim, double epsilon_ = 1e-6);

@@ -1,6 +1,7 @@
 #include "adatape/nn/norm.h"
 
 #include "adatape/core/check.h"
+#include "adatape/nn/linear.h"
 
 namespace adatape {
 
@@ -12,7 +13,7 @@ Norm::Norm(NormKind kind_, int64_t dim, double epsilon_, bool with_bias) : kind(
 
 torch::Tensor Norm::forward(const torch::Tensor& x) const {
   if (kind == NormKind::kRms) return x * (x.square().mean(-1, /*keepdim=*/true) + epsilon).rsqrt() * weight;
-  return at::layer_norm(x, {weight.size(0)}, weight, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, epsilon);
+  return layer_norm(x, weight, bias, epsilon);
 }
 
 }  // namespace adatape
