@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "adatape/ops/packed_attention/packed_attention_cpu_loops.h"
+#include "adatape/ops/packed_attention/packed_attention_few_queries.h"
 #include "adatape/ops/packed_attention/packed_attention_kernels.h"
 
 namespace adatape::ops {
@@ -16,12 +17,6 @@ namespace {
 
 Tokens<const float> reading(const at::Tensor& x) { return {x.const_data_ptr<float>(), x.stride(0), x.stride(1)}; }
 Tokens<float> writing(const at::Tensor& x) { return {x.mutable_data_ptr<float>(), x.stride(0), x.stride(1)}; }
-
-struct BackwardTask : Task {
-  Tokens<const float> output, grad_output;
-  const float* logsumexp;
-  Tokens<float> grad_query, grad_key, grad_value;
-};
 
 template <class S>
 ADATAPE_ALWAYS_INLINE void forward_loop(const ForwardTask& task, Scratch& scratch) {
@@ -112,6 +107,22 @@ ADATAPE_CPU_CLONES void backward_narrow(const BackwardTask& task, Scratch& scrat
 ADATAPE_CPU_AVX512 void forward_wide(const ForwardTask& task, Scratch& scratch) { forward_loop<Simd<16>>(task, scratch); }
 ADATAPE_CPU_AVX512 void backward_wide(const BackwardTask& task, Scratch& scratch) { backward_loop<Simd<16>>(task, scratch); }
 
+ADATAPE_CPU_CLONES void forward_few_narrow(const ForwardTask& task, Scratch& scratch) { forward_few<Simd<8>>(task, scratch); }
+ADATAPE_CPU_CLONES void backward_few_narrow(const BackwardTask& task, Scratch& scratch) { backward_few<Simd<8>>(task, scratch); }
+ADATAPE_CPU_AVX512 void forward_few_wide(const ForwardTask& task, Scratch& scratch) { forward_few<Simd<16>>(task, scratch); }
+ADATAPE_CPU_AVX512 void backward_few_wide(const BackwardTask& task, Scratch& scratch) { backward_few<Simd<16>>(task, scratch); }
+
+void forward_by_vectors_of_8(const ForwardTask& task, Scratch& scratch) { (task.few ? forward_few_narrow : forward_narrow)(task, scratch); }
+void forward_by_vectors_of_16(const ForwardTask& task, Scratch& scratch) {
+  (!task.few ? forward_wide : task.width % 16 == 0 ? forward_few_wide : forward_few_narrow)(task, scratch);
+}
+void backward_by_vectors_of_8(const BackwardTask& task, Scratch& scratch) {
+  (task.few ? backward_few_narrow : backward_narrow)(task, scratch);
+}
+void backward_by_vectors_of_16(const BackwardTask& task, Scratch& scratch) {
+  (!task.few ? backward_wide : task.width % 16 == 0 ? backward_few_wide : backward_few_narrow)(task, scratch);
+}
+
 // Each thread begins with its share of the rows, which are those that it multiplied before and will multiply next, so that they lie in
 // its core's cache; then it helps the others, because examples differ in length. What is too small to wake a thread for runs on this one.
 template <class AnyTask>
@@ -162,24 +173,27 @@ void for_each_task(const PackedAttentionInputs& inputs, const PackedAttentionOpt
     x.data += token * x.row + head * x.head;
     return x;
   };
-  for (int64_t b = 0; b + 1 < query_offsets.numel(); ++b) {
-    const int64_t first_query = query_offsets.const_data_ptr<int64_t>()[b], first_key = key_offsets.const_data_ptr<int64_t>()[b];
-    const int64_t queries = query_offsets.const_data_ptr<int64_t>()[b + 1] - first_query;
-    const int64_t keys = key_offsets.const_data_ptr<int64_t>()[b + 1] - first_key;
+  const int64_t examples = query_offsets.numel() - 1, query_tokens = inputs.query.size(0), width = inputs.query.size(2);
+  const int64_t *const query_starts = query_offsets.const_data_ptr<int64_t>(), *const key_starts = key_offsets.const_data_ptr<int64_t>();
+  const Tokens<const float> query = reading(inputs.query), key = reading(inputs.key), value = reading(inputs.value);
+  for (int64_t b = 0; b < examples; ++b) {
+    const int64_t first_query = query_starts[b], first_key = key_starts[b];
+    const int64_t queries = query_starts[b + 1] - first_query, keys = key_starts[b + 1] - first_key;
     const int64_t part = std::max<int64_t>((queries + parts - 1) / parts, block_rows(keys));
     for (int64_t key_head = 0; key_head < key_heads; ++key_head) {
       for (int64_t from = 0; from < std::max<int64_t>(queries, 1); from += part) {
         AnyTask task;
         task.heads = group;
-        task.width = inputs.query.size(2);
+        task.width = width;
         task.queries = std::min(part, queries - from);
         task.keys = keys;
         task.first_visible = options.causal ? keys - queries + from + 1 : -1;
+        task.few = queries > 0 && queries <= kFewQueries;
         task.scale = static_cast<float>(options.scale);
-        task.query = moved(reading(inputs.query), first_query + from, key_head * group);
-        task.key = moved(reading(inputs.key), first_key, key_head);
-        task.value = moved(reading(inputs.value), first_key, key_head);
-        task.logsumexp_head = inputs.query.size(0);
+        task.query = moved(query, first_query + from, key_head * group);
+        task.key = moved(key, first_key, key_head);
+        task.value = moved(value, first_key, key_head);
+        task.logsumexp_head = query_tokens;
         each(task, first_query + from, first_key, key_head * group, key_head);
       }
     }
@@ -205,16 +219,18 @@ PackedAttentionResult packed_attention_forward_cpu(const PackedAttentionInputs& 
   // Examples and heads are tasks enough for most batches; a single long sequence is cut further.
   const int64_t whole = std::max<int64_t>((inputs.query_offsets.numel() - 1) * inputs.key.size(1), 1);
   const int64_t parts = at::get_num_threads() > 1 ? (4 * at::get_num_threads() + whole - 1) / whole : 1;
+  const cpu::Tokens<float> to = cpu::writing(output);
+  float* const sums = logsumexp.mutable_data_ptr<float>();
   std::vector<cpu::ForwardTask> tasks;
   cpu::for_each_task<cpu::ForwardTask>(inputs, options, parts, [&](cpu::ForwardTask& task, int64_t token, int64_t, int64_t head, int64_t) {
     if (task.queries == 0) return;
-    task.output = cpu::writing(output);
-    task.output.data += token * task.output.row + head * task.output.head;
-    task.logsumexp = logsumexp.mutable_data_ptr<float>() + head * tokens + token;
+    task.output = to;
+    task.output.data += token * to.row + head * to.head;
+    task.logsumexp = sums + head * tokens + token;
     tasks.push_back(task);
   });
   const bool wide = vector_bytes != 32 && cpu::has_avx512();
-  cpu::run_all(tasks, products == at::kBFloat16 ? cpu::run_bfloat16 : wide ? cpu::forward_wide : cpu::forward_narrow);
+  cpu::run_all(tasks, products == at::kBFloat16 ? cpu::run_bfloat16 : wide ? cpu::forward_by_vectors_of_16 : cpu::forward_by_vectors_of_8);
   return {output, logsumexp};
 }
 
@@ -224,23 +240,28 @@ void packed_attention_backward_cpu(const PackedAttentionInputs& given, const Pac
   const PackedAttentionInputs inputs = cpu::readable(given);
   const at::Tensor output = cpu::last_stride_one(saved.output), grad_output = cpu::last_stride_one(saved.grad_output);
   const at::Tensor logsumexp = saved.logsumexp.contiguous();
+  const cpu::Tokens<const float> out = cpu::reading(output), grad_out = cpu::reading(grad_output);
+  const cpu::Tokens<float> of_query = cpu::writing(gradients.query), of_key = cpu::writing(gradients.key),
+                           of_value = cpu::writing(gradients.value);
+  const float* const sums = logsumexp.const_data_ptr<float>();
+  const int64_t tokens = inputs.query.size(0);
+  const auto moved = [](auto x, int64_t row, int64_t at_head) {
+    x.data += row * x.row + at_head * x.head;
+    return x;
+  };
   std::vector<cpu::BackwardTask> tasks;
   cpu::for_each_task<cpu::BackwardTask>(inputs, options, 1,
                                         [&](cpu::BackwardTask& task, int64_t token, int64_t key_token, int64_t head, int64_t key_head) {
-                                          const auto moved = [](auto x, int64_t row, int64_t at_head) {
-                                            x.data += row * x.row + at_head * x.head;
-                                            return x;
-                                          };
-                                          task.output = moved(cpu::reading(output), token, head);
-                                          task.grad_output = moved(cpu::reading(grad_output), token, head);
-                                          task.logsumexp = logsumexp.const_data_ptr<float>() + head * inputs.query.size(0) + token;
-                                          task.grad_query = moved(cpu::writing(gradients.query), token, head);
-                                          task.grad_key = moved(cpu::writing(gradients.key), key_token, key_head);
-                                          task.grad_value = moved(cpu::writing(gradients.value), key_token, key_head);
+                                          task.output = moved(out, token, head);
+                                          task.grad_output = moved(grad_out, token, head);
+                                          task.logsumexp = sums + head * tokens + token;
+                                          task.grad_query = moved(of_query, token, head);
+                                          task.grad_key = moved(of_key, key_token, key_head);
+                                          task.grad_value = moved(of_value, key_token, key_head);
                                           tasks.push_back(task);
                                         });
   const bool wide = vector_bytes != 32 && cpu::has_avx512();
-  cpu::run_all(tasks, wide ? cpu::backward_wide : cpu::backward_narrow);
+  cpu::run_all(tasks, wide ? cpu::backward_by_vectors_of_16 : cpu::backward_by_vectors_of_8);
 }
 
 }  // namespace adatape::ops

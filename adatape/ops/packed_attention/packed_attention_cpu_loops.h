@@ -52,6 +52,7 @@ struct Tokens {
 struct Task {
   int64_t heads, width, queries, keys;  // heads: query heads of this key head
   int64_t first_visible;                // causal: keys that the first query sees; else -1
+  bool few;                             // the example has few queries: packed_attention_few_queries.h
   float scale;
   Tokens<const float> query, key, value;
   int64_t logsumexp_head;
@@ -61,6 +62,11 @@ struct Task {
 struct ForwardTask : Task {
   Tokens<float> output;
   float* logsumexp;
+};
+struct BackwardTask : Task {
+  Tokens<const float> output, grad_output;
+  const float* logsumexp;
+  Tokens<float> grad_query, grad_key, grad_value;
 };
 // packed_attention_bfloat16.cc: the forward with bfloat16 factors in both products. Only where has_bfloat16_products().
 void run_bfloat16(const ForwardTask& task, Scratch& scratch);
