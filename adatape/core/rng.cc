@@ -19,17 +19,24 @@ namespace {
 constexpr uint32_t low_bits(uint64_t value) { return static_cast<uint32_t>(value); }
 constexpr uint32_t high_bits(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
 
-// Ten rounds on one counter, in place; constants of Salmon et al.
+// One of ten rounds on one counter, in place; constants of Salmon et al.
+inline void philox_round(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3, uint32_t k0, uint32_t k1) {
+  const uint64_t product0 = uint64_t{0xD2511F53} * c0;
+  const uint64_t product1 = uint64_t{0xCD9E8D57} * c2;
+  c0 = high_bits(product1) ^ c1 ^ k0;
+  c1 = low_bits(product1);
+  c2 = high_bits(product0) ^ c3 ^ k1;
+  c3 = low_bits(product0);
+}
+constexpr uint32_t kKeyStep0 = 0x9E3779B9, kKeyStep1 = 0xBB67AE85;
+
 inline void philox_rounds(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3, uint32_t k0, uint32_t k1) {
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = uint64_t{0xD2511F53} * c0;
-    const uint64_t product1 = uint64_t{0xCD9E8D57} * c2;
-    c0 = high_bits(product1) ^ c1 ^ k0;
-    c1 = low_bits(product1);
-    c2 = high_bits(product0) ^ c3 ^ k1;
-    c3 = low_bits(product0);
-    k0 += 0x9E3779B9;
-    k1 += 0xBB67AE85;
+  for (int round = 0; round < 10; ++round, k0 += kKeyStep0, k1 += kKeyStep1) philox_round(c0, c1, c2, c3, k0, k1);
+}
+
+inline void philox_rounds(std::array<std::array<uint32_t, 4>, 4>& counters, uint32_t k0, uint32_t k1) {
+  for (int round = 0; round < 10; ++round, k0 += kKeyStep0, k1 += kKeyStep1) {
+    for (std::array<uint32_t, 4>& c : counters) philox_round(c[0], c[1], c[2], c[3], k0, k1);
   }
 }
 
@@ -82,13 +89,22 @@ CounterRng::CounterRng(uint64_t seed, uint64_t step, uint32_t site, uint64_t exa
   counter_ = {0, hash[2], low_bits(example), high_bits(example)};
 }
 
-uint32_t CounterRng::bits() {
-  if (used_ == 4) {
-    block_ = philox(counter_, key_);
+void CounterRng::refill() {
+  // A block alone waits for itself round after round, four of them take hardly longer; a stream's first block may be all that is asked for.
+  const size_t blocks = counter_[0] == 0 ? 1 : words_.size() / 4;
+  std::array<std::array<uint32_t, 4>, 4> c;
+  for (size_t i = 0; i < blocks; ++i) {
+    c[i] = counter_;
     if (++counter_[0] == 0) ++counter_[1];
-    used_ = 0;
   }
-  return block_[static_cast<size_t>(used_++)];
+  if (blocks == 1) {
+    c[0] = philox(c[0], key_);
+  } else {
+    philox_rounds(c, key_[0], key_[1]);
+  }
+  for (size_t i = 0; i < blocks; ++i) std::copy(c[i].begin(), c[i].end(), words_.begin() + 4 * static_cast<std::ptrdiff_t>(i));
+  used_ = 0;
+  filled_ = 4 * blocks;
 }
 
 double CounterRng::uniform() {
@@ -103,13 +119,14 @@ double CounterRng::normal() {
 
 uint64_t CounterRng::below(uint64_t bound) {
   ADATAPE_CHECK(bound > 0, "rng", "expected a bound > 0, got 0");
-  // Lemire, "Fast random integer generation in an interval" (2019): the high half of word x bound, rejecting the biased low halves.
+  // Lemire, "Fast random integer generation in an interval" (2019): the high half of word x bound, rejecting the biased low halves. There
+  // are less than `bound` of these: the division that counts them is hardly ever needed.
   __extension__ using Wide = unsigned __int128;
-  const uint64_t biased = (uint64_t{0} - bound) % bound;
   while (true) {
     const uint64_t high = bits(), low = bits();
     const Wide product = Wide{(high << 32) | low} * bound;
-    if (static_cast<uint64_t>(product) >= biased) return static_cast<uint64_t>(product >> 64);
+    if (static_cast<uint64_t>(product) >= bound || static_cast<uint64_t>(product) >= (uint64_t{0} - bound) % bound)
+      return static_cast<uint64_t>(product >> 64);
   }
 }
 

@@ -35,15 +35,19 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint3
 class CounterRng {
  public:
   CounterRng(uint64_t seed, uint64_t step, uint32_t site, uint64_t example);
-  uint32_t bits();                 // next 32 random bits
+  uint32_t bits() {  // next 32 random bits
+    if (used_ == filled_) refill();
+    return words_[used_++];
+  }
   double uniform();                // [0, 1)
   double normal();                 // N(0, 1), Box-Muller
   uint64_t below(uint64_t bound);  // 0 .. bound - 1 without modulo bias
  private:
+  void refill();
   std::array<uint32_t, 4> counter_;
   std::array<uint32_t, 2> key_;
-  std::array<uint32_t, 4> block_{};
-  int used_ = 4;
+  std::array<uint32_t, 16> words_{};  // of the next blocks
+  size_t used_ = 0, filled_ = 0;
 };
 
 // examples: int64 [B] on the CPU; returns float32 [B, count] on the CPU, row b depends on (seed, step, site, examples[b]) alone.

@@ -87,7 +87,11 @@ torch::Tensor class_tokens(const PackedTokens& pack) {
   ADATAPE_CHECK(layout.count(TokenKind::kClass) == layout.batch(), "class token", "expected one class token in each of ", layout.batch(),
                 " examples, got ", layout.count(TokenKind::kClass), "; set model.pooling = \"gap\" or model.class_token = true");
   if (layout.total() == layout.batch()) return pack.values;  // nothing else is left, as after a pooled last block
-  return pack.values.index_select(0, layout.rows_of(TokenKind::kClass));
+  const torch::Tensor& rows = layout.rows_of(TokenKind::kClass);
+  if (!pack.values.is_cpu()) return pack.values.index_select(0, rows);
+  const auto segments = std::make_shared<Segments>();  // whose gradient is copied into place, where index_select's is added row by row
+  for (int64_t b = 0; b < layout.batch(); ++b) add_segment(*segments, {0, rows.const_data_ptr<int64_t>()[b], 1});
+  return join_segments({pack.values}, segments);
 }
 
 }  // namespace adatape

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -25,6 +26,20 @@ void add(std::vector<std::pair<std::string, at::Tensor>>& losses, const std::str
   } else {
     found->second = found->second + value;
   }
+}
+
+// Small models have many short gradients: a call for each would take longer than the sum.
+at::Tensor sum_of(const at::Tensor& a, const at::Tensor& b) {
+  constexpr int64_t kShort = 1 << 14;
+  if (!a.is_cpu() || a.scalar_type() != at::kFloat || b.scalar_type() != at::kFloat || !a.is_contiguous() || !b.is_contiguous() ||
+      a.numel() > kShort || a.sizes() != b.sizes())
+    return a + b;
+  at::Tensor sum = at::empty_like(a);
+  float* const to = sum.mutable_data_ptr<float>();
+  const int64_t count = a.numel();
+  const float *const x = a.const_data_ptr<float>(), *const y = b.const_data_ptr<float>();
+  for (int64_t i = 0; i < count; ++i) to[i] = x[i] + y[i];
+  return sum;
 }
 
 BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& parameters, const Task& task, const Batch& part,
@@ -84,7 +99,7 @@ BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, 
       const at::Tensor& other = results[i].gradients[p];
       if (!other.defined()) continue;
       at::Tensor& gradient = sum.gradients[p];
-      gradient = gradient.defined() ? gradient + other : other;
+      gradient = gradient.defined() ? sum_of(gradient, other) : other;
     }
   }
   return sum;

@@ -76,7 +76,7 @@ at::Tensor AdamW::gradient_norm() const {
   // A small model's gradients are many short tensors: a call for each would take longer than the sum.
   constexpr int64_t kShort = 1 << 14;
   const auto is_short = [](const at::Tensor& x) {
-    return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous() && x.numel() <= kShort;
+    return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_non_overlapping_and_dense() && x.numel() <= kShort;
   };
   if (!std::all_of(all.begin(), all.end(), is_short)) return at::stack(at::_foreach_norm(all)).norm();
   double squares = 0;

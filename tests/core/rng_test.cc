@@ -120,8 +120,8 @@ TEST(CounterTensors, SitesStepsAndSeedsAreSeparate) {
 
 TEST(CounterTensors, FirstUniformIsTheStreamsFirstWord) {
   CounterRng rng(1, 2, 3, 4);
-  const at::Tensor row = counter_uniform(1, 2, 3, at::full({1}, 4, at::kLong), 5);
-  for (int64_t i = 0; i < 5; ++i) EXPECT_EQ(row[0][i].item<float>(), static_cast<float>(rng.bits() >> 8) * 0x1p-24f);
+  const at::Tensor row = counter_uniform(1, 2, 3, at::full({1}, 4, at::kLong), 50);
+  for (int64_t i = 0; i < 50; ++i) EXPECT_EQ(row[0][i].item<float>(), static_cast<float>(rng.bits() >> 8) * 0x1p-24f);
 }
 
 TEST(CounterTensors, EmptyAndWrongInput) {

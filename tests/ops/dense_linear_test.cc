@@ -101,7 +101,8 @@ TEST(DenseLinearTest, IsTakenWhereItPays) {
   const at::Tensor weight = at::zeros({16, 16});
   if (!has_dense_linear(at::zeros({48, 16}), weight)) GTEST_SKIP() << "LibTorch's BLAS uses all of this processor";
   EXPECT_FALSE(has_dense_linear(at::zeros({47, 16}), weight));
-  EXPECT_FALSE(has_dense_linear(at::zeros({48, 16}), at::zeros({7, 16})));
+  EXPECT_FALSE(has_dense_linear(at::zeros({4096, 16}), at::zeros({7, 16})));
+  EXPECT_TRUE(has_dense_linear(at::zeros({256, 32}), at::zeros({2, 32})));  // a small classifier
   EXPECT_FALSE(has_dense_linear(at::zeros({48, 16}, at::kDouble), weight.to(at::kDouble)));
   {
     const PlainCalls guard;

@@ -86,6 +86,9 @@ INSTANTIATE_TEST_SUITE_P(All, PackedAttentionForms,
                                          Form{"CausalLastQueries", {2, 60, 0}, {9, 77, 3}, 2, 2, 20, true, false},
                                          Form{"MultiQuery", {5, 70}, {5, 70}, 6, 1, 24, false, false},
                                          Form{"GroupedQuery", {5, 70}, {8, 75}, 6, 3, 24, true, true},
+                                         Form{"FewQueries", {1, 2, 3, 1, 1}, {17, 40, 5, 129, 8}, 4, 4, 8, false, true},
+                                         Form{"FewQueriesOddWidth", {1, 3, 0, 2}, {1, 24, 6, 9}, 2, 2, 13, false, false},
+                                         Form{"FewGroupedQueries", {1, 3, 2}, {9, 70, 2}, 6, 2, 48, true, true},
                                          Form{"Long", {1500}, {1500}, 1, 1, 16, true, true}),
                          [](const testing::TestParamInfo<Form>& test) { return test.param.name; });
 

@@ -83,9 +83,10 @@ class DenseLinearFunction : public torch::autograd::Function<DenseLinearFunction
 }  // namespace
 
 bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight) {
-  constexpr int64_t kFewestRows = 48, kNarrowest = 8;  // below, reordering the weight or empty lanes cost more than is won
+  // Below, reordering the weight or empty lanes cost more than is won; of small products, the calls around them cost more than these.
+  constexpr int64_t kFewestRows = 48, kNarrowest = 8, kSmall = 1 << 15;
   return !plain_calls() && blas_is_held_back() && x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
-         x.dim() == 2 && x.size(0) >= kFewestRows && weight.size(0) >= kNarrowest && weight.size(1) >= kNarrowest;
+         x.dim() == 2 && x.size(0) >= kFewestRows && weight.size(1) >= kNarrowest && (weight.size(0) >= kNarrowest || x.numel() <= kSmall);
 }
 
 at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
