@@ -34,9 +34,19 @@ inline void philox_rounds(uint32_t& c0, uint32_t& c1, uint32_t& c2, uint32_t& c3
   for (int round = 0; round < 10; ++round, k0 += kKeyStep0, k1 += kKeyStep1) philox_round(c0, c1, c2, c3, k0, k1);
 }
 
-inline void philox_rounds(std::array<std::array<uint32_t, 4>, 4>& counters, uint32_t k0, uint32_t k1) {
+// Ten rounds on four counters that differ in their first word: c0 .. c0 + 3.
+inline void philox_rounds_of_four(std::array<uint32_t, 4> counter, uint32_t k0, uint32_t k1, uint32_t* words) {
+  uint32_t c[4][4];
+  for (uint32_t i = 0; i < 4; ++i) {
+    for (size_t w = 0; w < 4; ++w) c[w][i] = counter[w];
+    c[0][i] += i;
+  }
   for (int round = 0; round < 10; ++round, k0 += kKeyStep0, k1 += kKeyStep1) {
-    for (std::array<uint32_t, 4>& c : counters) philox_round(c[0], c[1], c[2], c[3], k0, k1);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) philox_round(c[0][i], c[1][i], c[2][i], c[3][i], k0, k1);
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (int w = 0; w < 4; ++w) words[4 * i + w] = c[w][i];
   }
 }
 
@@ -91,20 +101,18 @@ CounterRng::CounterRng(uint64_t seed, uint64_t step, uint32_t site, uint64_t exa
 
 void CounterRng::refill() {
   // A block alone waits for itself round after round, four of them take hardly longer; a stream's first block may be all that is asked for.
-  const size_t blocks = counter_[0] == 0 ? 1 : words_.size() / 4;
-  std::array<std::array<uint32_t, 4>, 4> c;
-  for (size_t i = 0; i < blocks; ++i) {
-    c[i] = counter_;
-    if (++counter_[0] == 0) ++counter_[1];
-  }
-  if (blocks == 1) {
-    c[0] = philox(c[0], key_);
+  constexpr uint32_t kTogether = 4, kLast = 0xFFFFFFFF - kTogether;
+  const bool one = counter_[0] == 0 || counter_[0] > kLast;
+  if (one) {
+    const std::array<uint32_t, 4> block = philox(counter_, key_);
+    std::copy(block.begin(), block.end(), words_.begin());
   } else {
-    philox_rounds(c, key_[0], key_[1]);
+    philox_rounds_of_four(counter_, key_[0], key_[1], words_.data());
   }
-  for (size_t i = 0; i < blocks; ++i) std::copy(c[i].begin(), c[i].end(), words_.begin() + 4 * static_cast<std::ptrdiff_t>(i));
+  counter_[0] += one ? 1 : kTogether;
+  if (counter_[0] == 0) ++counter_[1];
   used_ = 0;
-  filled_ = 4 * blocks;
+  filled_ = one ? 4 : words_.size();
 }
 
 double CounterRng::uniform() {

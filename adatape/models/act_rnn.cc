@@ -19,7 +19,7 @@ void ActRnnConfig::fields(FieldVisitor& visit) {
   visit.choice("halting", halting, {"act", "fixed"},
                "steps at an element: until the halting unit stops, or max_steps for all (the baseline)");
   visit.integer("max_steps", max_steps, {1, 10000}, "most steps at an element");
-  visit.real("epsilon", epsilon, {0, 0.5}, "an element is done when its probabilities sum to more than 1 - epsilon");
+  visit.real("epsilon", epsilon, {0, 0.5}, "an element is done when its probabilities sum to 1 - epsilon or more");
   visit.real("halting_bias", halting_bias, {}, "start of the halting unit's bias");
   visit.real("ponder_weight", ponder_weight, {0, 1e6},
              "weight of the ponder loss: steps + remainder, summed over the elements of an example");
@@ -112,7 +112,7 @@ RecurrentState ActRnn::ponder(const torch::Tensor& projected, RecurrentState sta
   for (int64_t n = 0; !running.empty(); ++n) {
     state = cell_->forward(n == 0 ? projected + flag : input, state);
     const torch::Tensor p = torch::sigmoid(halting_->forward(state.hidden)).squeeze(1);
-    const ActStep act = act_step(p, h, config_.epsilon, n + 1 == config_.max_steps);
+    const ActStep act = act_step(p, h, config_.epsilon, n + 1 == config_.max_steps, HaltsAt::kAboveOrEqual);
     const torch::Tensor weight = act.weight.unsqueeze(1);
     mean = n == 0 ? state.weighted(weight) : mean.plus_weighted(weight, state);
     h = h + p;

@@ -12,7 +12,7 @@ struct ActRnnConfig : ModelConfig {
   int64_t width = 128;          // of the state
   std::string halting = "act";  // act | fixed: max_steps times at every element, no halting unit
   int64_t max_steps = 10;       // most steps at an element
-  double epsilon = 0.01;        // an element is done when its probabilities sum to more than 1 - epsilon
+  double epsilon = 0.01;        // an element is done when its probabilities sum to 1 - epsilon or more
   double halting_bias = 1;      // start of the halting unit's bias
   double ponder_weight = 1e-3;  // tau: the loss gets tau x (steps + remainder), summed over elements
 

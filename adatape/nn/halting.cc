@@ -12,9 +12,10 @@ torch::Tensor all_halt(const torch::Tensor& like) { return torch::ones_like(like
 
 }  // namespace
 
-ActStep act_step(const torch::Tensor& p, const torch::Tensor& h, double epsilon, bool last) {
+ActStep act_step(const torch::Tensor& p, const torch::Tensor& h, double epsilon, bool last, HaltsAt bound) {
   ActStep step;
-  step.halts = last ? all_halt(p) : (h + p).detach() > 1.0 - epsilon;
+  const torch::Tensor sum = (h + p).detach();
+  step.halts = last ? all_halt(p) : bound == HaltsAt::kAbove ? sum > 1.0 - epsilon : sum >= 1.0 - epsilon;
   step.weight = torch::where(step.halts, 1.0 - h, p);
   return step;
 }

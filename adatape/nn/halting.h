@@ -14,9 +14,10 @@ struct ActStep {
   torch::Tensor halts;   // bool [units]
 };
 
-// p, cumulative h [units] (h before this step). A unit halts when h + p > 1 - epsilon; at the last allowed step all halt, so weights sum
-// to 1.
-ActStep act_step(const torch::Tensor& p, const torch::Tensor& h, double epsilon, bool last);
+// p, cumulative h [units] (h before this step). A unit halts when h + p > 1 - epsilon, or already when they are equal, as the first of these
+// sources has it; at the last allowed step all halt, so weights sum to 1.
+enum class HaltsAt { kAbove, kAboveOrEqual };
+ActStep act_step(const torch::Tensor& p, const torch::Tensor& h, double epsilon, bool last, HaltsAt bound = HaltsAt::kAbove);
 
 // A-ViT's halting probability of each token, read from the first feature of its state after a block: sigmoid(scale * x[0] - center).
 // x [tokens, D] -> [tokens]. Differentiable. Source: arXiv 2112.07658, equation 2.

@@ -12,6 +12,17 @@ void Module::collect(const std::string& prefix, std::vector<NamedParameter>& int
   for (const auto& [name, child] : children_) child->collect(prefix + name + ".", into);
 }
 
+void Module::collect(std::vector<torch::Tensor>& into) const {
+  for (const NamedParameter& parameter : own_) into.push_back(parameter.tensor);
+  for (const auto& [name, child] : children_) child->collect(into);
+}
+
+std::vector<torch::Tensor> Module::parameters() const {
+  std::vector<torch::Tensor> parameters;
+  collect(parameters);
+  return parameters;
+}
+
 std::vector<NamedParameter> Module::named_parameters() const {
   std::vector<NamedParameter> parameters;
   collect("", parameters);

@@ -24,6 +24,7 @@ class Module {
 
   // All parameters, children included, in declaration order. The tensors share storage with the module's own.
   std::vector<NamedParameter> named_parameters() const;
+  std::vector<torch::Tensor> parameters() const;  // the same without their names
   // Moves parameters (their data, not their identity).
   void to(torch::Device device);
   void to(torch::Dtype dtype);
@@ -44,6 +45,7 @@ class Module {
 
  private:
   void collect(const std::string& prefix, std::vector<NamedParameter>& into) const;
+  void collect(std::vector<torch::Tensor>& into) const;
   std::vector<NamedParameter> own_;
   std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
 };

@@ -69,8 +69,7 @@ BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& pa
 
 BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, const ForwardOptions& options, double share,
                             int64_t parts) {
-  std::vector<at::Tensor> parameters;
-  for (const NamedParameter& parameter : model.named_parameters()) parameters.push_back(parameter.tensor);
+  const std::vector<at::Tensor> parameters = model.parameters();
   parts = std::min(parts, batch.size());
   if (parts <= 1) return gradients_of_part(model, parameters, task, batch, options, share);
 
@@ -110,7 +109,7 @@ int64_t parallel_parts(const TrainingConfig& config, const Model& model, int64_t
   const int64_t threads = at::get_num_threads();
   if (config.parallel == "examples") return std::min(threads, examples);
   int64_t parameters = 0;
-  for (const NamedParameter& parameter : model.named_parameters()) parameters += parameter.tensor.numel();
+  for (const at::Tensor& parameter : model.parameters()) parameters += parameter.numel();
   const int64_t parts = std::min(threads, examples / kFewestExamples);
   return model.examples_are_independent() && parameters <= kFewParameters ? std::max<int64_t>(1, parts) : 1;
 }

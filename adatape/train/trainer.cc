@@ -301,6 +301,7 @@ void Trainer::export_model() {
 
 nlohmann::ordered_json Trainer::test() {
   load_parameters(model_, state_.best_weights, "the best weights");
+  if (options_.device.is_cpu()) model_.pack_for_inference(torch::kFloat);  // training is over: tested as `evaluate` does, FLOPs included
   Progress progress("test", std::min(config_.evaluation.test_examples, task_.held_out_size(Split::kTest)), "examples", options_.quiet);
   EvaluationResult result;
   try {

@@ -15,6 +15,15 @@ TEST(HaltingTest, OneStepByHand) {
   EXPECT_TRUE(at::allclose(step.weight, torch::tensor({0.3, 0.2, 0.99, 0.505, 0.985}, torch::kFloat64)));
 }
 
+// A probability that rounding makes 1 needs no second step with the recurrent networks' rule, whose bound belongs to it.
+TEST(HaltingTest, AtTheBoundItself) {
+  const torch::Tensor p = torch::tensor({1.0f, 0.75f}), h = torch::zeros({2});
+  EXPECT_TRUE(act_step(p, h, 0, false).halts.equal(torch::tensor({false, false})));
+  const ActStep step = act_step(p, h, 0, false, HaltsAt::kAboveOrEqual);
+  EXPECT_TRUE(step.halts.equal(torch::tensor({true, false})));
+  EXPECT_TRUE(step.weight.equal(torch::tensor({1.0f, 0.75f})));
+}
+
 TEST(HaltingTest, TheLastStepTakesTheRemainder) {
   const torch::Tensor p = torch::tensor({0.1f, 0.9f}), h = torch::tensor({0.2f, 0.5f});
   const ActStep step = act_step(p, h, 0.01, true);

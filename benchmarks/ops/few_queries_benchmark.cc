@@ -1,0 +1,56 @@
+// Attention of one query an example, as behind a last block that only the class token reads (with gradients) and in generation (without),
+// against at::scaled_dot_product_attention on dense tensors of equal lengths.
+//   build/release/adatape_benchmarks --benchmark_filter=one_query
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/types.h>
+
+#include "adatape/ops/packed_attention/packed_attention.h"
+#include "benchmarks/side_by_side.h"
+
+namespace adatape {
+namespace {
+
+void one_query(benchmark::State& state) {
+  at::manual_seed(0);
+  const int64_t batch = state.range(0), keys = state.range(1), heads = state.range(2), width = state.range(3);
+  const bool training = state.range(4) != 0;
+  const at::Tensor query = at::randn({batch, heads, width}).requires_grad_(training),
+                   pair = at::randn({batch * keys, 2, heads, width}).requires_grad_(training), grad = at::randn({batch, heads, width});
+  const at::Tensor query_offsets = at::arange(batch + 1), key_offsets = at::arange(batch + 1) * keys;
+  const double scale = 1 / std::sqrt(static_cast<double>(width));
+  const auto with_gradients = [&](const at::Tensor& out) {
+    return training ? torch::autograd::grad({out}, {query, pair}, {grad}) : std::vector<at::Tensor>{out};
+  };
+  const auto ours = [&] {
+    const std::vector<at::Tensor> halves = pair.unbind(1);
+    return with_gradients(std::get<0>(ops::packed_attention(query, halves[0], halves[1], query_offsets, key_offsets, {false, scale})));
+  };
+  const auto plain = [&] {
+    const std::vector<at::Tensor> halves = pair.view({batch, keys, 2, heads, width}).unbind(2);
+    return with_gradients(at::scaled_dot_product_attention(query.unsqueeze(2), halves[0].transpose(1, 2), halves[1].transpose(1, 2),
+                                                           std::nullopt, 0.0, false, scale)
+                              .squeeze(2));
+  };
+  at::AutoGradMode mode(training);
+  const std::vector<at::Tensor> got = ours(), expected = plain();
+  for (size_t i = 0; i < got.size(); ++i) {
+    if ((got[i] - expected[i]).abs().max().item<double>() > 1e-5 * (1 + expected[i].abs().max().item<double>())) {
+      state.SkipWithError("the answers differ");
+      return;
+    }
+  }
+  const std::string row = std::string("one_query_") + (training ? "training_" : "forward_") + std::to_string(keys) + "_keys";
+  time_side_by_side(state, [&] { ours(); }, {{.name = "plain", .call = [&] { plain(); }, .row = row, .goal = 1}});
+}
+
+BENCHMARK(one_query)
+    ->Args({256, 17, 4, 8, 1})
+    ->Args({64, 65, 6, 32, 1})
+    ->Args({8, 512, 12, 64, 0})
+    ->Args({1, 1024, 12, 64, 0})
+    ->UseManualTime()
+    ->Iterations(51)
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace adatape
