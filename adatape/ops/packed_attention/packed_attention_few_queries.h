@@ -33,6 +33,7 @@ ADATAPE_ALWAYS_INLINE void eight_lanes(const Simd<16>::Floats& x, Simd<8>::Float
 // products[j] = vector . row j, for `count` rows; written up to the next multiple of eight.
 template <class S>
 ADATAPE_ALWAYS_INLINE void products_with(const float* vector, const Rows& rows, int64_t count, int64_t width, float* products) {
+  // Rows of one head lie far apart, which the processor does not foresee: those of the next round are asked for.
   for (int64_t j = 0; j < count; j += 8) {
     typename S::Floats sums[8] = {}, a, b;
     for (int64_t c = 0; c < width; c += S::kLanes) {
@@ -40,6 +41,7 @@ ADATAPE_ALWAYS_INLINE void products_with(const float* vector, const Rows& rows, 
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
         load_part<S>(b, rows.data + std::min(j + i, count - 1) * rows.stride + c, width - c);
+        __builtin_prefetch(rows.data + std::min(j + i + 8, count - 1) * rows.stride + c);
         sums[i] += a * b;
       }
     }
@@ -61,6 +63,7 @@ ADATAPE_ALWAYS_INLINE void weighted_sum(const float* weights, const Rows& rows, 
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         load_part<S>(x, rows.data + (j + i) * rows.stride + c, width - c);
+        __builtin_prefetch(rows.data + std::min(j + i + 8, count - 1) * rows.stride + c);
         sums[i] += x * weights[j + i];
       }
     }
