@@ -60,6 +60,7 @@ void measure(Comparison& comparison, at::Device device, const MeasureOptions& op
     step();
     try {
       LoadedRun run = load_run(comparison.models[i].first().folder, {}, device);
+      if (device.is_cpu()) run.model->pack_for_inference(torch::kFloat);
       measurement.covariate_name = run.task->covariate_name();
       measurement.element_covariate_name = run.task->element_covariate_name();
       measurement.symbol_names = run.task->symbol_names();
@@ -100,9 +101,15 @@ void measure_speeds(Comparison& comparison, at::Device device, const std::functi
     for (const SeedRuns& seed : comparison.models[i].seeds) {
       FinishedRun& run = comparison.runs[static_cast<size_t>(seed.chosen - comparison.runs.data())];
       try {
-        const auto [speed, examples] = speed_of(load_run(run.folder, {}, device), device);
+        const LoadedRun loaded = load_run(run.folder, {}, device);
+        const auto [speed, examples] = speed_of(loaded, device);
         run.examples_per_second = speed;
         run.result["examples_per_second"] = speed;
+        // FLOPs of what was timed: packed weights may need fewer than those that were trained.
+        run.flops = evaluate(*loaded.model, *loaded.task, Split::kTest, kCountedExamples, loaded.config.evaluation.batch_size, device,
+                             /*quick=*/false)
+                        .flops;
+        run.result["flops"] = run.flops;
         run.result["speed_measured"] = {{"device", device.str()}, {"threads", at::get_num_threads()}, {"batch_size", examples}};
       } catch (const Error&) {  // measure() says what is wrong with it
       }

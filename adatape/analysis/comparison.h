@@ -57,10 +57,12 @@ void measure(Comparison& comparison, at::Device device, const MeasureOptions& op
              const std::function<void(size_t done)>& progress = {});
 
 // Times all chosen runs on this machine, one after the other, with weights packed for inference: test examples in a batch of at most
-// kSpeedBatch, the median pass of kSpeedSeconds (and of kSpeedPasses at least) after a first one. Puts examples_per_second into the runs
-// and their rows of results.json, with "speed_measured" {"device", "threads", "batch_size"} beside it. What cannot be opened keeps its own
-// figure. progress as in measure().
+// kSpeedBatch, the median pass of kSpeedSeconds (and of kSpeedPasses at least) after a first one. Puts examples_per_second, and the FLOPs
+// of what was timed over kCountedExamples (packed weights may need fewer than those that were trained), into the runs and their rows of
+// results.json, with "speed_measured" {"device", "threads", "batch_size"} beside it. What cannot be opened keeps its own figure. progress
+// as in measure().
 inline constexpr int64_t kSpeedBatch = 256, kSpeedPasses = 9;
+inline constexpr int64_t kCountedExamples = 10'000;
 inline constexpr double kSpeedSeconds = 2;
 void measure_speeds(Comparison& comparison, at::Device device, const std::function<void(size_t done)>& progress = {});
 

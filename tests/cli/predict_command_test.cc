@@ -190,5 +190,16 @@ TEST_F(PredictCommandTest, SaysWhatIsWrong) {
   EXPECT_THAT(error_of("predict run red.jpg --precision float16"), HasSubstr("--precision"));
 }
 
+// A bank of images is two linear maps when it is trained and one when it serves: all commands count what serves.
+TEST_F(PredictCommandTest, FlopsAreThoseOfEvaluateAndOfCompare) {
+  train_run();
+  const double trained = json::parse(testing::content_of(path("run/result.json")))["flops"];
+  const json evaluated = json::parse(run("evaluate run --json").output);
+  EXPECT_NEAR(trained / evaluated["flops"].get<double>(), 1, 1e-12);
+  ASSERT_EQ(run("compare run --speed -o out").status, 0);
+  const json compared = json::parse(testing::content_of(path("out/results.json")))["runs"][0];
+  EXPECT_NEAR(compared["flops"].get<double>() / trained, 1, 1e-12);
+}
+
 }  // namespace
 }  // namespace adatape
