@@ -18,13 +18,29 @@ void UniversalTransformerConfig::fields(FieldVisitor& visit) {
   visit.real("halting_bias", halting_bias, {}, "start of the halting unit's bias; -3 is the deep start");
   visit.boolean("step_embedding", step_embedding, "learned embedding of the step, added to the states");
   visit.real("ponder_weight", ponder_weight, {0, 1e6}, "weight of the ponder loss (steps + remainder)");
+  visit.real("tape_ponder_weight", tape_ponder_weight, {0, 1e6}, "weight of the readers' ponder loss, where there are readers");
+  tape_fields(visit);
+}
+
+void UniversalTransformerConfig::resolve(const InputSpec& input) {
+  EncoderConfig::resolve(input);
+  resolve_tape(*this);
+}
+
+void UniversalTransformerConfig::validate(const InputSpec& input) const {
+  EncoderConfig::validate(input);
+  validate_tape(*this, 1);  // tapes stand in front of the first step
 }
 
 UniversalTransformer::UniversalTransformer(const UniversalTransformerConfig& config, const InputSpec& input) : config_(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
-  const int64_t blocks = config.shared_blocks ? 1 : config.max_steps;
+  stem_->exact_patches = !config.readers.empty();
+  tapes_.emplace(config, config, input,
+                 [this](const std::string& name, const std::shared_ptr<Module>& module) { register_module(name, module); });
+  const int64_t blocks = config.shared_blocks ? 1 : config.max_steps, tape_width = config.readers.empty() ? 0 : *config.tape_ffn_width;
   for (int64_t i = 0; i < blocks; ++i) {
-    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape(i, blocks))));
+    blocks_.push_back(
+        register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape(i, blocks, tape_width))));
   }
   halting_ = register_module("halting", std::make_shared<Linear>(config.width, 1));
   if (config.step_embedding) step_embedding_ = register_parameter("step_embedding", torch::zeros({config.max_steps, config.width}));
@@ -35,6 +51,7 @@ void UniversalTransformer::initialize(uint64_t seed, uint64_t draw) {
   torch::NoGradGuard no_grad;
   at::Generator generator = parameter_generator(seed, draw);
   stem_->initialize(generator);
+  tapes_->initialize(generator);
   for (const auto& block : blocks_) block->initialize(generator);
   halting_->weight.zero_();
   halting_->bias.fill_(config_.halting_bias);
@@ -84,7 +101,8 @@ torch::Tensor rows_of_examples(const torch::Tensor& values, const PackLayout& la
 ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptions& options) {
   ModelOutput output;
   const ForwardContext context = context_of(batch, options, output);
-  const PackedTokens start = stem_->forward(batch, context);
+  TapeFront::Pass pass;
+  const PackedTokens start = tapes_->read(pass, 0, stem_->forward(batch, context), batch, context, output);
   const PackLayout& all = *start.layout;
   const bool per_token = config_.halting == "per_token";
   const int64_t units = per_token ? all.total() : all.batch();
@@ -168,6 +186,7 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
             .squeeze(1);
   }
   output.auxiliary_losses.push_back({"ponder", ponder, config_.ponder_weight});
+  if (pass.ponder.defined()) output.auxiliary_losses.push_back({"tape_ponder", pass.ponder, config_.tape_ponder_weight});
   answer(*head_, sums.tokens(), context, output);
 
   if (options.record) {

@@ -135,7 +135,8 @@ TEST_P(EveryModel, TheCostIsWhatWasComputed) {
   const bool by_query = GetParam().keys.find("selection") == std::string::npos;
   for (const TapeReading& reading : output.readings) {
     read += 2 * 16 * (reading.indices >= 0).sum().item<int64_t>();
-    const bool own = GetParam().label == "adatape_learnable" || (GetParam().label == "adatape_two_readers" && reading.reader == 2);
+    const bool own = GetParam().label == "adatape_learnable" || GetParam().label == "universal_tape_each_per_example" ||
+                     (GetParam().label == "adatape_two_readers" && reading.reader == 2);
     for (int64_t b = 0; by_query && b < batch.size(); ++b) {
       const int64_t rows = own                                                       ? (reading.reader == 2 ? 11 : 12)
                            : !batch.images.defined()                                 ? batch.offsets[b + 1] - batch.offsets[b]
@@ -156,8 +157,8 @@ TEST_P(EveryModel, GradientsAreFiniteAndReachEveryParameter) {
   objective.backward();
   for (const NamedParameter& parameter : model->named_parameters()) {
     // The last block's tape tokens are not pooled where a class token is.
-    const bool unused =
-        GetParam().keys.find("pooling = \"token\"") != std::string::npos && parameter.name.find("block_1.tape_feed_forward") == 0;
+    const bool unused = GetParam().keys.find("pooling = \"token\"") != std::string::npos &&
+                        parameter.name.find(GetParam().model == "u2t" ? "block_2.tape_feed_forward" : "block_1.tape_feed_forward") == 0;
     if (unused && GetParam().keys.find("last_block") != std::string::npos) continue;  // not even computed
     ASSERT_TRUE(parameter.tensor.grad().defined()) << parameter.name;
     EXPECT_TRUE(torch::isfinite(parameter.tensor.grad()).all().item<bool>()) << parameter.name;

@@ -231,6 +231,15 @@ inline const std::vector<ModelCase>& model_cases() {
        ragged},
       {"universal_per_example", "universal_transformer", tokens + "max_steps = 5\nhalting_bias = 0\nhalting = \"per_example\"\n", symbols,
        ragged},
+      {"universal_tape_per_token", "universal_transformer",
+       tokens + "max_steps = 5\nhalting_bias = 0\n" + bank + reader + "before_block = 0\n", symbols, ragged},
+      {"universal_tape_each_per_example", "universal_transformer",
+       tokens +
+           "max_steps = 4\nhalting_bias = 0\nhalting = \"per_example\"\ntape_ffn_width = 0\n[[banks]]\nname = \"input\"\nkind = "
+           "\"learnable\"\nrows = 12\n" +
+           reader + "before_block = 0\n",
+       answering_each(symbols), ragged},
+      {"u2t_tape", "u2t", patches + class_token + "max_steps = 3\nhalting_bias = 0\n" + bank + reader + "before_block = 0\n", images, {}},
       {"universal_flat", "universal_transformer", flat + "max_steps = 5\nhalting_bias = 0\n", symbols, equal},
       {"uvit_per_example_basic",
        "uvit",
