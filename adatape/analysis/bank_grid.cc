@@ -22,7 +22,7 @@ double BankGrid::share_inside(int64_t row, int64_t top, int64_t left, int64_t he
          overlap(static_cast<double>(row % columns) * patch_width, patch_width, left, width);
 }
 
-std::optional<BankGrid> bank_grid(const AdaTapeConfig& config, size_t reader, const InputSpec& input) {
+std::optional<BankGrid> bank_grid(const TapeFrontConfig& config, size_t reader, const InputSpec& input) {
   const std::string& name = config.readers.at(reader).bank;
   const auto bank = std::find_if(config.banks.begin(), config.banks.end(), [&](const TapeBankConfig& one) { return one.name == name; });
   ADATAPE_CHECK(bank != config.banks.end(), "tape usage", "expected a bank called ", name);

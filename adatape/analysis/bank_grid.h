@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "adatape/models/adatape.h"
+#include "adatape/models/tape_front.h"
 
 namespace adatape {
 
@@ -23,7 +23,7 @@ struct BankGrid {
 };
 
 // nullopt where rows have no place in an image: learnable banks, sequences.
-std::optional<BankGrid> bank_grid(const AdaTapeConfig& config, size_t reader, const InputSpec& input);
+std::optional<BankGrid> bank_grid(const TapeFrontConfig& config, size_t reader, const InputSpec& input);
 
 // How much of what was read lies on the thing to be recognised.
 class ObjectShare {

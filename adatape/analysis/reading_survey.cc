@@ -45,7 +45,7 @@ void divide(std::vector<double>& values, double by) {
   for (double& value : values) value /= by;
 }
 
-ShownExample run_one(const LoadedRun& run, at::Device device, int64_t index, const AdaTapeConfig& config) {
+ShownExample run_one(const LoadedRun& run, at::Device device, int64_t index, const TapeFrontConfig& config) {
   const Batch host = run.task->held_out_batch(Split::kTest, index, 1);
   const Batch batch = host.to(device);
   const ModelOutput output = run.model->forward(batch, {});
@@ -57,7 +57,7 @@ ShownExample run_one(const LoadedRun& run, at::Device device, int64_t index, con
 ReadingSurvey survey_readings(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,
                               const std::function<void(int64_t done)>& progress) {
   const at::NoGradGuard no_grad;
-  const auto* config = dynamic_cast<const AdaTapeConfig*>(run.config.model.get());
+  const auto* config = dynamic_cast<const TapeFrontConfig*>(run.config.model.get());
   ADATAPE_CHECK(config != nullptr && !config->readers.empty(), run.folder, "expected a model with a tape, got ", run.config.model->name,
                 config != nullptr ? " without readers" : "");
   const InputSpec spec = run.task->input_spec();

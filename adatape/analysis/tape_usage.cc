@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "adatape/core/check.h"
-#include "adatape/models/adatape.h"
+#include "adatape/models/tape_front.h"
 
 namespace adatape {
 namespace {
@@ -26,7 +26,7 @@ int64_t bank_rows_of(const TapeBankConfig& bank, const InputSpec& spec, int64_t 
 
 }  // namespace
 
-ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaTapeConfig& config, const InputSpec& spec, int64_t symbols) {
+ExampleReading example_reading(const TapeReading& reading, int64_t b, const TapeFrontConfig& config, const InputSpec& spec, int64_t symbols) {
   const TapeReaderConfig& reader = config.readers.at(static_cast<size_t>(reading.reader));
   const auto bank =
       std::find_if(config.banks.begin(), config.banks.end(), [&](const TapeBankConfig& one) { return one.name == reader.bank; });
@@ -63,7 +63,7 @@ ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaT
 }
 
 ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
-                           const AdaTapeConfig& config, const InputSpec& spec) {
+                           const TapeFrontConfig& config, const InputSpec& spec) {
   ShownExample example;
   example.index = first + b;
   example.label = batch.labels[b].item<int64_t>();
@@ -122,7 +122,7 @@ void add_pondering(TapeUsage& usage, const at::Tensor& recorded, const Batch& ho
   usage.ponder_covariates.insert(usage.ponder_covariates.end(), difficulties.begin(), difficulties.end());
 }
 
-void add_boxes(ObjectShare& on_object, const ModelOutput& output, const at::Tensor& boxes, const AdaTapeConfig& config,
+void add_boxes(ObjectShare& on_object, const ModelOutput& output, const at::Tensor& boxes, const TapeFrontConfig& config,
                const InputSpec& spec) {
   for (size_t r = 0; boxes.defined() && r < output.readings.size(); ++r) {
     const std::optional<BankGrid> grid = bank_grid(config, r, spec);
@@ -143,7 +143,7 @@ void add_boxes(ObjectShare& on_object, const ModelOutput& output, const at::Tens
 TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t examples, int64_t shown,
                              const std::function<void()>& progress) {
   const at::NoGradGuard no_grad;
-  const auto* config = dynamic_cast<const AdaTapeConfig*>(run.config.model.get());
+  const auto* config = dynamic_cast<const TapeFrontConfig*>(run.config.model.get());
   TapeUsage usage;
   usage.has_readers = config != nullptr && !config->readers.empty();
   const int64_t held_out = run.task->held_out_size(Split::kTest);

@@ -16,7 +16,7 @@
 
 namespace adatape {
 
-struct AdaTapeConfig;
+struct TapeFrontConfig;
 
 // One step of a reading: one tape token.
 struct ReadingStep {
@@ -37,7 +37,7 @@ struct ExampleReading {
 };
 
 // What example b of a batch read; symbols: the length of its sequence (0 for an image).
-ExampleReading example_reading(const TapeReading& reading, int64_t b, const AdaTapeConfig& config, const InputSpec& spec, int64_t symbols);
+ExampleReading example_reading(const TapeReading& reading, int64_t b, const TapeFrontConfig& config, const InputSpec& spec, int64_t symbols);
 
 struct ShownExample {
   int64_t index = 0;             // in the test split
@@ -73,7 +73,7 @@ struct TapeUsage {
 
 // Example b of a batch whose first one is number `first` of its split.
 ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
-                           const AdaTapeConfig& config, const InputSpec& spec);
+                           const TapeFrontConfig& config, const InputSpec& spec);
 
 // Runs the model on the first `examples` test examples. Kept for showing: the first `shown` ones, and the first that the model gets wrong
 // if there is one among the rest (only for models with readers). Models that neither read nor halt take at most kCostExamples, for the cost

@@ -22,7 +22,7 @@
 #include "adatape/core/utf8.h"
 #include "adatape/data/decode.h"
 #include "adatape/data/write_png.h"
-#include "adatape/models/adatape.h"
+#include "adatape/models/tape_front.h"
 #include "adatape/tasks/image_classification/image_classification_config.h"
 #include "adatape/train/run_folder.h"
 
@@ -73,7 +73,7 @@ class Predictor {
     classes_ = task->class_names();
     sigmoid_ = task->loss == "sigmoid";
     if (!arguments.show.empty()) {
-      const auto* tape = dynamic_cast<const AdaTapeConfig*>(run_.config.model.get());
+      const auto* tape = dynamic_cast<const TapeFrontConfig*>(run_.config.model.get());
       const auto in_picture = [&](const TapeReaderConfig& reader) {
         return std::any_of(tape->banks.begin(), tape->banks.end(),
                            [&](const TapeBankConfig& bank) { return bank.name == reader.bank && bank.kind == "input"; });
@@ -158,7 +158,7 @@ class Predictor {
   }
 
   std::string show(const std::string& file, const Picture& view, const ModelOutput& output) {
-    const auto& tape = dynamic_cast<const AdaTapeConfig&>(*run_.config.model);
+    const auto& tape = dynamic_cast<const TapeFrontConfig&>(*run_.config.model);
     std::vector<ExampleReading> readings;
     for (const TapeReading& reading : output.readings) {
       readings.push_back(example_reading(reading, 0, tape, run_.config.task->input_spec(), 0));

@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "adatape/core/check.h"
-#include "adatape/models/adatape.h"
+#include "adatape/models/tape_front.h"
 
 namespace adatape {
 
@@ -25,7 +25,7 @@ TapeBudget parse_tape_budget(const std::string& text) {
 
 void apply_tape_setting(LoadedRun& run, const TapeSetting& setting) {
   const std::vector<TapeReader*> readers = run.model->tape_readers();
-  auto* config = dynamic_cast<AdaTapeConfig*>(run.config.model.get());
+  auto* config = dynamic_cast<TapeFrontConfig*>(run.config.model.get());
   const auto change = [](TapeReaderConfig& reader, const ReaderSetting& to) {
     reader.threshold = to.threshold;
     if (to.max_tape_tokens) reader.max_tape_tokens = to.max_tape_tokens;

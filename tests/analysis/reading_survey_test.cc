@@ -1,10 +1,12 @@
 #include "adatape/analysis/reading_survey.h"
+#include "adatape/models/adatape.h"
 
 #include <numeric>
 
 #include "adatape/analysis/survey_page.h"
 #include "adatape/analysis/survey_pictures.h"
 #include "adatape/data/decode.h"
+#include "adatape/models/adatape.h"
 #include "adatape/models/registry.h"
 #include "adatape/nn/initialize.h"
 #include "test_runs.h"

@@ -29,5 +29,28 @@ TEST_F(AnalyseCommandTest, WritesAPageAndData) {
   EXPECT_FALSE(exists("nowhere"));
 }
 
+// The tape in front of a Universal Transformer is analysed, budgeted and compared like AdaTape's.
+TEST_F(AnalyseCommandTest, ATapeInFrontOfAnotherEncoder) {
+  std::string config = content_of(path("tiny.toml"));
+  for (const auto& [old, with] : {std::pair<std::string, std::string>{"blocks = 1", "max_steps = 2"},
+                                  {"name = \"transformer\"", "name = \"universal_transformer\""},
+                                  {"length = 2", "length = 12"}})
+    config.replace(config.find(old), old.size(), with);
+  write("plain.toml", config);
+  std::ofstream(path("tape.toml")) << config << "\n[[model.banks]]\nname = \"own\"\nkind = \"learnable\"\nrows = 20\n"
+                                   << "[[model.readers]]\nbefore_block = 0\nbank = \"own\"\nmax_tape_tokens = 4\n";
+  const Outcome trained = run("train tape.toml -q -o tape --set training.steps=5");
+  ASSERT_EQ(trained.status, 0) << trained.errors;
+  const Outcome outcome = run("analyse tape --examples 40 --tape-budget 2 --calibration-examples 50");
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, HasSubstr("budget 2: "));
+  EXPECT_NEAR(
+      nlohmann::json::parse(run("evaluate tape --tape-budget 2 --calibration-examples 50 --json").output)["tape_length_mean"].get<double>(),
+      2, 0.3);
+  const Outcome plain = run("train plain.toml -q -o plain --set training.steps=5");
+  ASSERT_EQ(plain.status, 0) << plain.errors;
+  EXPECT_THAT(error_of("analyse plain --output nowhere"), HasSubstr("got universal_transformer without readers"));
+}
+
 }  // namespace
 }  // namespace adatape
