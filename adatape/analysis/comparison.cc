@@ -103,13 +103,18 @@ void measure_speeds(Comparison& comparison, at::Device device, const std::functi
       try {
         const LoadedRun loaded = load_run(run.folder, {}, device);
         const auto [speed, examples] = speed_of(loaded, device);
+        // FLOPs of what was timed: packed weights may need fewer than those that were trained. Of the examples that training counted.
+        const EvaluationConfig& of = loaded.config.evaluation;
+        const double flops = evaluate(*loaded.model, *loaded.task, Split::kTest, std::min(of.test_examples, kCountedExamples),
+                                      of.batch_size, device, /*quick=*/false,
+                                      [&](int64_t) {
+                                        if (progress) progress(i);
+                                      })
+                                 .flops;
         run.examples_per_second = speed;
         run.result["examples_per_second"] = speed;
-        // FLOPs of what was timed: packed weights may need fewer than those that were trained.
-        run.flops = evaluate(*loaded.model, *loaded.task, Split::kTest, kCountedExamples, loaded.config.evaluation.batch_size, device,
-                             /*quick=*/false)
-                        .flops;
-        run.result["flops"] = run.flops;
+        run.flops = flops;
+        run.result["flops"] = flops;
         run.result["speed_measured"] = {{"device", device.str()}, {"threads", at::get_num_threads()}, {"batch_size", examples}};
       } catch (const Error&) {  // measure() says what is wrong with it
       }

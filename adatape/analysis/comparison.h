@@ -62,7 +62,7 @@ void measure(Comparison& comparison, at::Device device, const MeasureOptions& op
 // results.json, with "speed_measured" {"device", "threads", "batch_size"} beside it. What cannot be opened keeps its own figure. progress
 // as in measure().
 inline constexpr int64_t kSpeedBatch = 256, kSpeedPasses = 9;
-inline constexpr int64_t kCountedExamples = 10'000;
+inline constexpr int64_t kCountedExamples = 10'000;  // as many as evaluate() records
 inline constexpr double kSpeedSeconds = 2;
 void measure_speeds(Comparison& comparison, at::Device device, const std::function<void(size_t done)>& progress = {});
 

@@ -36,6 +36,7 @@ struct Linear : Module {
 
  protected:
   void pack(torch::Dtype products) override;
+  void unpack() override { packed = {}; }
 };
 
 // LayerNorm over the last dimension: x [..., dim], weight [dim], bias [dim] or undefined. float32 on the CPU by ops/layer_norm.

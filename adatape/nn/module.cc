@@ -37,6 +37,11 @@ void Module::to(torch::Dtype dtype) {
   for (const NamedParameter& parameter : named_parameters()) parameter.tensor.set_data(parameter.tensor.detach().to(dtype));
 }
 
+void Module::unpack_weights() {
+  for (const auto& [name, child] : children_) child->unpack_weights();
+  unpack();
+}
+
 void Module::pack_for_inference(torch::Dtype products) {
   for (const auto& [name, child] : children_) child->pack_for_inference(products);
   pack(products);

@@ -32,9 +32,11 @@ class Module {
   // these. products: kFloat, or kBFloat16 for factors of 16 bits where the processor multiplies them. Weights that change later need
   // another call.
   void pack_for_inference(torch::Dtype products);
+  void unpack_weights();  // passes without a gradient use the parameters again
 
  protected:
   virtual void pack(torch::Dtype products) { (void)products; }
+  virtual void unpack() {}
   // Makes tensor a leaf that requires a gradient and names it; returns it.
   torch::Tensor register_parameter(const std::string& name, const torch::Tensor& tensor);
   template <class Child>

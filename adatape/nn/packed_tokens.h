@@ -22,7 +22,7 @@ std::shared_ptr<const PackLayout> kept_layout(const PackLayout& layout, const st
 // Mean of each example's tokens except class tokens: [B, dim]; 0 for an example without tokens. Differentiable.
 torch::Tensor mean_per_example(const PackedTokens& pack);
 
-// The class token of each example: [B, dim]. Error where there is none.
+// The class token of each example: [B, dim], which may share memory with the pack. Error where there is none. Differentiable.
 torch::Tensor class_tokens(const PackedTokens& pack);
 
 }  // namespace adatape

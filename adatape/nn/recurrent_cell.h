@@ -46,6 +46,7 @@ struct RecurrentCell : Module {
 
  protected:
   void pack(torch::Dtype products) override;
+  void unpack() override { packed_hh = {}; }
 
  private:
   torch::Tensor product_with_state(const torch::Tensor& hidden) const;

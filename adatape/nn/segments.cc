@@ -67,6 +67,7 @@ struct JoinFunction : torch::autograd::Function<JoinFunction> {
     const auto holder = c10::static_intrusive_pointer_cast<Holder>(context->saved_data["segments"].toCapsule());
     const Segments& segments = *holder->segments;
     const at::Tensor grad = grads[0].contiguous();
+    if (at::GradMode::is_enabled()) return differentiable(segments, sizes, grad);
     const std::vector<int64_t> named = rows_named(segments, sizes.size());
     variable_list result;
     std::vector<char*> data;
@@ -77,6 +78,26 @@ struct JoinFunction : torch::autograd::Function<JoinFunction> {
     }
     copy(segments, data, static_cast<char*>(const_cast<void*>(grad.const_data_ptr())),
          static_cast<size_t>(grad.size(1)) * grad.element_size(), true);
+    result.emplace_back();  // of the segments
+    return result;
+  }
+
+  // The same by calls that can be differentiated again.
+  static variable_list differentiable(const Segments& segments, const std::vector<int64_t>& sizes, const at::Tensor& grad) {
+    std::vector<std::vector<int64_t>> own(sizes.size()), together(sizes.size());
+    int64_t place = 0;
+    for (const Segment& segment : segments) {
+      for (int64_t i = 0; i < segment.count; ++i) {
+        own[static_cast<size_t>(segment.source)].push_back(segment.first + i);
+        together[static_cast<size_t>(segment.source)].push_back(place++);
+      }
+    }
+    variable_list result;
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      result.push_back(
+          at::zeros({sizes[i], grad.size(1)}, grad.options())
+              .index_copy(0, torch::tensor(own[i], torch::kInt64), grad.index_select(0, torch::tensor(together[i], torch::kInt64))));
+    }
     result.emplace_back();  // of the segments
     return result;
   }

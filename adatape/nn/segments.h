@@ -19,8 +19,8 @@ using Segments = std::vector<Segment>;
 void add_segment(Segments& segments, const Segment& segment);
 
 // sources [rows, dim] of one dtype and device; no row may be named twice. Returns the rows of all segments one after another.
-// Differentiable: the gradient is copied back, without sums (rows that no segment names get 0). One source that is named whole is returned
-// as it is.
+// Differentiable, also twice: the gradient is copied back, without sums (rows that no segment names get 0). One source that is named whole
+// is returned as it is.
 torch::Tensor join_segments(const std::vector<torch::Tensor>& sources, const std::shared_ptr<const Segments>& segments);
 
 }  // namespace adatape

@@ -40,6 +40,7 @@ struct Stem : Module {
 
  protected:
   void pack(torch::Dtype products) override;
+  void unpack() override { packed_patches_ = {}; }
 
  private:
   ops::PackedWeight packed_patches_;

@@ -43,6 +43,7 @@ struct TapeBank : Module {
 
  protected:
   void pack(torch::Dtype products) override;  // float32 always: rounded rows would be other selections
+  void unpack() override { packed_patches_ = {}; }
 
  private:
   // Inference on images: the projection of a patch's embedding is one linear map of its pixels, made when weights are packed.

@@ -1,9 +1,9 @@
-// Plain ATen calls on request, for what products and activations of this library are measured against.
+// Plain ATen calls on request, for what products, norms and activations of this library are measured against.
 #pragma once
 
 namespace adatape::ops {
 
-// While one lives, linear layers and activations that its thread runs are ATen's, where this library has kernels of its own.
+// While one lives, linear layers, norms and activations that its thread runs are ATen's, where this library has kernels of its own.
 class PlainCalls {
  public:
   PlainCalls();

@@ -301,7 +301,14 @@ void Trainer::export_model() {
 
 nlohmann::ordered_json Trainer::test() {
   load_parameters(model_, state_.best_weights, "the best weights");
-  if (options_.device.is_cpu()) model_.pack_for_inference(torch::kFloat);  // training is over: tested as `evaluate` does, FLOPs included
+  // Tested as `evaluate` does, FLOPs included, and handed back as it came.
+  struct Packed {
+    explicit Packed(Model& given) : model(given) { model.pack_for_inference(torch::kFloat); }
+    ~Packed() { model.unpack_weights(); }
+    Model& model;
+  };
+  std::optional<Packed> packed;
+  if (options_.device.is_cpu()) packed.emplace(model_);
   Progress progress("test", std::min(config_.evaluation.test_examples, task_.held_out_size(Split::kTest)), "examples", options_.quiet);
   EvaluationResult result;
   try {

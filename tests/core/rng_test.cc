@@ -118,6 +118,33 @@ TEST(CounterTensors, SitesStepsAndSeedsAreSeparate) {
   }
 }
 
+// Every draw is made of the stream's words in their order, however many blocks are made at a time.
+TEST(CounterRng, DrawsTakeTheWordsInTheirOrder) {
+  CounterRng words(5, 6, 7, 8), rng(5, 6, 7, 8);
+  for (int i = 0; i < 40; ++i) {
+    const uint64_t high = words.bits() >> 5, low = words.bits() >> 6;
+    EXPECT_EQ(rng.uniform(), static_cast<double>((high << 26) | low) * 0x1p-53);
+    const uint64_t first = words.bits(), second = words.bits(), word = (first << 32) | second;
+    __extension__ using Wide = unsigned __int128;
+    EXPECT_EQ(rng.below(1000), static_cast<uint64_t>((Wide{word} * 1000) >> 64));
+  }
+}
+
+// A bound of 2^63 + 1 rejects nearly half of the words.
+TEST(CounterRng, BelowRejectsWhatIsBiased) {
+  CounterRng words(1, 1, 1, 1), rng(1, 1, 1, 1);
+  const uint64_t bound = (uint64_t{1} << 63) + 1, biased = (uint64_t{0} - bound) % bound;
+  __extension__ using Wide = unsigned __int128;
+  for (int i = 0; i < 50; ++i) {
+    Wide product;
+    do {
+      const uint64_t high = words.bits(), low = words.bits();
+      product = Wide{(high << 32) | low} * bound;
+    } while (static_cast<uint64_t>(product) < biased);
+    EXPECT_EQ(rng.below(bound), static_cast<uint64_t>(product >> 64));
+  }
+}
+
 TEST(CounterTensors, FirstUniformIsTheStreamsFirstWord) {
   CounterRng rng(1, 2, 3, 4);
   const at::Tensor row = counter_uniform(1, 2, 3, at::full({1}, 4, at::kLong), 50);

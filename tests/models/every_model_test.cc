@@ -68,6 +68,8 @@ TEST_P(EveryModel, PackedForInferenceItAnswersTheSame) {
   ASSERT_EQ(before.work.size(), after.work.size());
   for (size_t i = 0; i < before.work.size(); ++i) EXPECT_EQ(before.work[i].part, after.work[i].part);
   EXPECT_GT(matrix_product_flops(), flops);
+  model->unpack_weights();
+  EXPECT_TRUE(forward(*model, batch).logits.equal(before.logits));
   if (!ops::has_bfloat16_products()) return;
   model->pack_for_inference(torch::kBFloat16);
   EXPECT_TRUE(forward(*model, batch).logits.isfinite().all().item<bool>());

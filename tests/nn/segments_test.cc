@@ -1,5 +1,7 @@
 #include "adatape/nn/segments.h"
 
+#include <torch/csrc/autograd/autograd.h>
+
 #include "tests/nn/nn_cases.h"
 
 namespace adatape::testing {
@@ -30,6 +32,16 @@ TEST(SegmentsTest, RowsAreCopiedThereAndTheirGradientsBack) {
     EXPECT_TRUE(at::equal(b.grad(), weights.index_select(0, torch::tensor({0, 1, 3}))));
     EXPECT_TRUE(at::equal(a.grad(), torch::tensor({8, 9, 0, 0, 0, 0, 4, 5}).view({4, 2}).to(type)));  // rows 1 and 2 are not named
   }
+}
+
+TEST(SegmentsTest, GradientsCanBeDifferentiatedAgain) {
+  const torch::Tensor a = torch::randn({4, 2}).requires_grad_(), b = torch::randn({3, 2}).requires_grad_(),
+                      w = torch::randn({5, 2}).requires_grad_();
+  const torch::Tensor joined = join_segments({a, b}, shared({{1, 0, 2}, {0, 3, 1}, {1, 2, 1}, {0, 0, 1}}));
+  const auto first = torch::autograd::grad({(joined * w).sum()}, {a, b}, {}, true, true);
+  const torch::Tensor again = torch::autograd::grad({first[0].square().sum() + 2 * first[1].square().sum()}, {w})[0];
+  const torch::Tensor expected = 2 * w.detach() * torch::tensor({2, 2, 1, 2, 1}).unsqueeze(1);
+  EXPECT_TRUE(at::allclose(again, expected));
 }
 
 TEST(SegmentsTest, AWholeSourceIsReturnedAsItIs) {

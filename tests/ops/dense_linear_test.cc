@@ -46,7 +46,8 @@ void expect_equal(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 TEST(DenseLinearTest, EqualsPlainCallsForAllSizes) {
   at::manual_seed(1);
   for (const int64_t rows : {0, 1, 3, 13, 14, 15, 97, 99, 300}) {
-    for (const auto& [in, out] : std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 10}, {16, 32}, {33, 50}, {64, 17}, {160, 96}}) {
+    for (const auto& [in, out] :
+         std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {32, 2}, {9, 5}, {7, 10}, {16, 32}, {33, 50}, {64, 17}, {160, 96}}) {
       expect_equal(at::randn({rows, in}), at::randn({out, in}), at::randn({out}), at::randn({rows, out}));
     }
   }

@@ -1,5 +1,6 @@
 #include "adatape/ops/layer_norm/layer_norm.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
@@ -116,14 +117,14 @@ ADATAPE_CPU_AVX512 void backward_wide(const Backward& task, int64_t begin, int64
   backward_rows<Simd<16>>(task, begin, end, of_weight, of_bias);
 }
 
-bool wide(int64_t dim) { return has_avx512() && dim > 8; }
+bool wide(int64_t dim, int vector_bytes) { return has_avx512() && vector_bytes != 32 && dim > 8; }
 
-void forward(const Forward& task, int64_t rows) {
-  at::parallel_for(0, rows, grain(task.dim),
-                   [&](int64_t begin, int64_t end) { (wide(task.dim) ? forward_wide : forward_narrow)(task, begin, end); });
+void forward(const Forward& task, int64_t rows, int vector_bytes) {
+  const auto run = wide(task.dim, vector_bytes) ? forward_wide : forward_narrow;
+  at::parallel_for(0, rows, grain(task.dim), [&](int64_t begin, int64_t end) { run(task, begin, end); });
 }
 
-void backward(const Backward& task, int64_t rows) {
+void backward(const Backward& task, int64_t rows, int vector_bytes) {
   // Parts of the rows add up for themselves, and then in their order, whoever did them.
   constexpr int64_t kPartElements = 1 << 16;
   const int64_t dim = task.dim, part = std::max<int64_t>(1, kPartElements / std::max<int64_t>(1, dim)), parts = (rows + part - 1) / part;
@@ -132,7 +133,7 @@ void backward(const Backward& task, int64_t rows) {
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       float* const own = first + i * 2 * dim;
-      (wide(dim) ? backward_wide : backward_narrow)(task, i * part, std::min(rows, (i + 1) * part), own, own + dim);
+      (wide(dim, vector_bytes) ? backward_wide : backward_narrow)(task, i * part, std::min(rows, (i + 1) * part), own, own + dim);
     }
   });
   for (int64_t i = 1; i < parts; ++i) {
@@ -153,13 +154,14 @@ using torch::autograd::variable_list;
 constexpr char kComponent[] = "layer_norm";
 
 // x, weight contiguous. statistics [rows, 2] or undefined.
-at::Tensor normed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon, const at::Tensor& statistics) {
+at::Tensor normed(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon, const at::Tensor& statistics,
+                  int vector_bytes) {
   at::Tensor out = at::empty_like(x, at::MemoryFormat::Contiguous);
   const int64_t dim = weight.numel();
   cpu::forward(
       {dim, x.const_data_ptr<float>(), weight.const_data_ptr<float>(), bias.defined() ? bias.const_data_ptr<float>() : nullptr,
        static_cast<float>(epsilon), out.mutable_data_ptr<float>(), statistics.defined() ? statistics.mutable_data_ptr<float>() : nullptr},
-      x.numel() / dim);
+      x.numel() / dim, vector_bytes);
   return out;
 }
 
@@ -175,14 +177,15 @@ variable_list plain_gradients(const at::Tensor& grad, const at::Tensor& x, const
 class LayerNormFunction : public torch::autograd::Function<LayerNormFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                            double epsilon) {
+                            double epsilon, int64_t vector_bytes) {
     at::AutoDispatchBelowAutograd guard;
     const at::Tensor statistics = at::empty({x.numel() / weight.numel(), 2}, x.options());
     context->save_for_backward({x, weight});
     context->saved_data["statistics"] = statistics;
     context->saved_data["bias"] = bias.has_value();
     context->saved_data["epsilon"] = epsilon;
-    return normed(x, weight, bias.value_or(at::Tensor()), epsilon, statistics);
+    context->saved_data["vector_bytes"] = vector_bytes;
+    return normed(x, weight, bias.value_or(at::Tensor()), epsilon, statistics, static_cast<int>(vector_bytes));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
@@ -191,7 +194,7 @@ class LayerNormFunction : public torch::autograd::Function<LayerNormFunction> {
     const bool bias = context->saved_data["bias"].toBool();
     if (at::GradMode::is_enabled()) {
       const variable_list all = plain_gradients(grads[0], x, weight, context->saved_data["epsilon"].toDouble());
-      return {all[0], all[1], bias ? all[2] : at::Tensor(), at::Tensor()};
+      return {all[0], all[1], bias ? all[2] : at::Tensor(), at::Tensor(), at::Tensor()};
     }
     at::AutoDispatchBelowAutograd guard;
     const at::Tensor grad = grads[0].contiguous(), statistics = context->saved_data["statistics"].toTensor();
@@ -200,8 +203,8 @@ class LayerNormFunction : public torch::autograd::Function<LayerNormFunction> {
     cpu::backward({weight.numel(), grad.const_data_ptr<float>(), x.const_data_ptr<float>(), weight.const_data_ptr<float>(),
                    statistics.const_data_ptr<float>(), of_x.defined() ? of_x.mutable_data_ptr<float>() : nullptr,
                    of_weight.mutable_data_ptr<float>(), of_bias.mutable_data_ptr<float>()},
-                  statistics.size(0));
-    return {of_x, of_weight, bias ? of_bias : at::Tensor(), at::Tensor()};
+                  statistics.size(0), static_cast<int>(context->saved_data["vector_bytes"].toInt()));
+    return {of_x, of_weight, bias ? of_bias : at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -211,7 +214,7 @@ bool has_layer_norm(const at::Tensor& x, const at::Tensor& weight) {
   return !plain_calls() && x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat;
 }
 
-at::Tensor layer_norm(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias, double epsilon) {
+at::Tensor layer_norm(const at::Tensor& given, const at::Tensor& weight, const at::Tensor& bias, double epsilon, int vector_bytes) {
   for (const auto& [name, tensor] : {std::pair<const char*, const at::Tensor&>{"x", given}, {"weight", weight}, {"bias", bias}}) {
     ADATAPE_CHECK(!tensor.defined() || (tensor.is_cpu() && tensor.scalar_type() == at::kFloat), kComponent, "expected ", name,
                   " of float32 on the CPU, got ", tensor.toString());
@@ -225,8 +228,9 @@ at::Tensor layer_norm(const at::Tensor& given, const at::Tensor& weight, const a
   const at::Tensor x = given.contiguous();
   const bool graph =
       at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || (bias.defined() && bias.requires_grad()));
-  if (!graph) return normed(x, weight, bias, epsilon, {});
-  return LayerNormFunction::apply(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, epsilon);
+  if (!graph) return normed(x, weight, bias, epsilon, {}, vector_bytes);
+  return LayerNormFunction::apply(x, weight, bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt, epsilon,
+                                  static_cast<int64_t>(vector_bytes));
 }
 
 }  // namespace adatape::ops

@@ -1,5 +1,6 @@
 // adatape::packed_attention on the CPU, float32. A task is an example and a key head: its keys and values are packed once into the thread's
-// cache, then its queries pass over them by blocks. Tasks share nothing, so their results do not depend on who runs them.
+// cache, then its queries pass over them by blocks; for few queries they are read where they lie (packed_attention_few_queries.h). Tasks
+// share nothing, so their results do not depend on who runs them.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
@@ -188,7 +189,7 @@ void for_each_task(const PackedAttentionInputs& inputs, const PackedAttentionOpt
         task.queries = std::min(part, queries - from);
         task.keys = keys;
         task.first_visible = options.causal ? keys - queries + from + 1 : -1;
-        task.few = queries > 0 && queries <= kFewQueries;
+        task.few = group > 0 && queries > 0 && queries <= kFewQueries;
         task.scale = static_cast<float>(options.scale);
         task.query = moved(query, first_query + from, key_head * group);
         task.key = moved(key, first_key, key_head);

@@ -218,6 +218,7 @@ void packed_mlp(const at::Tensor& x, const at::Tensor& rows, const RowNorm& norm
       float* to = gathered.mutable_data_ptr<float>();
       for (int64_t i = 0; i < count; ++i, to += x.size(1)) std::copy_n(task.x + task.rows[i] * x.size(1), x.size(1), to);
       first.x = gathered.const_data_ptr<float>();
+      first.x_stride = x.size(1);
       first.rows = nullptr;
     }
     at::Tensor wide = at::empty({count, expand.out}, x.options());
