@@ -65,6 +65,7 @@ void measure(Comparison& comparison, at::Device device, const MeasureOptions& op
       measurement.element_covariate_name = run.task->element_covariate_name();
       measurement.symbol_names = run.task->symbol_names();
       measurement.class_names = run.task->class_names();
+      measurement.answers_each = run.task->input_spec().answers_each;
       measurement.usage = measure_tape_usage(run, device, options.examples, options.shown, step);
       if (options.sweep) measurement.budgets = sweep_of(run, device, options.examples, step);
     } catch (const Error& error) {

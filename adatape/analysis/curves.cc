@@ -27,6 +27,7 @@ Curves read_curves(const std::string& folder) {
                     is_number("training_seconds") ? point["training_seconds"].get<double>() : 0, point[key].get<double>()});
     };
     add("validation_accuracy", curves.validation_accuracy);
+    add("validation_loss", curves.validation_loss);
     add("loss", curves.training_loss);
   }
   return curves;

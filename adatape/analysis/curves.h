@@ -14,7 +14,7 @@ struct CurvePoint {
 };
 
 struct Curves {
-  std::vector<CurvePoint> validation_accuracy, training_loss;
+  std::vector<CurvePoint> validation_accuracy, validation_loss, training_loss;
 };
 
 // Empty curves where the folder has no metrics.jsonl; Error that names file and line where a line is not what a run writes.

@@ -118,7 +118,12 @@ void add_task(Page& page, const Comparison& comparison, const std::string& task,
       "Steps of the models that halt element by element against the place in the sequence. Bars: one standard deviation.");
   add(tape_by_covariate(comparison, models), "Tape tokens against how hard an example is. Bars: one standard deviation.");
   add(expert_loads(comparison, models), "The share of a block's choices that each expert serves. What is missing to 100 % was dropped.");
-  page.figure(accuracy_curves(comparison, models, CurveAxis::kSteps), "Validation accuracy against steps.");
+  // Of text no whole window is ever right: bits say there what accuracy says elsewhere.
+  if (const Figure bits = bits_curves(comparison, models); !bits["data"].empty()) {
+    page.figure(bits, "Bits per byte of validation windows against steps.");
+  } else {
+    page.figure(accuracy_curves(comparison, models, CurveAxis::kSteps), "Validation accuracy against steps.");
+  }
   page.html("</div>\n");
 }
 

@@ -24,18 +24,32 @@ constexpr size_t kVisibleAtOnce = 8;  // models; the others wait in the legend
 
 std::string shown_name(const Comparison& comparison, size_t model) { return escape_html(comparison.models[model].name); }
 
-// The share that guessing gets, where all models answer with the same number of classes; 0 otherwise.
+// The share that guessing gets, where all models answer once an example, with the same number of classes; 0 otherwise. (What guessing gets
+// of whole sequences hangs on how many answers each has.)
 double chance_of(const Comparison& comparison, const ModelIndices& models) {
   size_t classes = 0;
   for (const size_t model : models) {
     const size_t own = model < comparison.measurements.size() ? comparison.measurements[model].class_names.size() : 0;
-    if (own == 0 || (classes != 0 && own != classes)) return 0;
+    if (own == 0 || comparison.measurements[model].answers_each || (classes != 0 && own != classes)) return 0;
     classes = own;
   }
   return classes == 0 ? 0 : 1.0 / static_cast<double>(classes);
 }
 
-ordered_json curve_trace(const std::vector<CurvePoint>& all, CurveAxis axis, bool markers) {
+// plotly shows values that are all equal in the middle of two units, accuracies of 0 between -100 and 100 %.
+void keep_flat_shares_in_range(Figure& figure) {
+  double lowest = 1, highest = 0;
+  for (const ordered_json& trace : figure["data"]) {
+    for (const ordered_json& value : trace["y"]) {
+      if (!value.is_number()) continue;
+      lowest = std::min(lowest, value.get<double>());
+      highest = std::max(highest, value.get<double>());
+    }
+  }
+  if (lowest == highest) figure["layout"]["yaxis"]["range"] = {-0.02, 1.02};
+}
+
+ordered_json curve_trace(const std::vector<CurvePoint>& all, CurveAxis axis, bool markers, double scale) {
   const std::vector<CurvePoint> points = thinned(all, kCurvePoints);
   ordered_json x = ordered_json::array(), y = ordered_json::array(), symbols = ordered_json::array(), sizes = ordered_json::array(),
                text = ordered_json::array();
@@ -51,7 +65,7 @@ ordered_json curve_trace(const std::vector<CurvePoint>& all, CurveAxis axis, boo
     const bool abandoned = i + 1 < points.size() && points[i + 1].draw != point.draw;
     const std::string note = concat("draw ", point.draw + 1, abandoned ? ", abandoned here" : "");
     const ordered_json place = axis == CurveAxis::kSteps ? ordered_json(point.step) : short_number(point.seconds);
-    add(place, short_number(point.value), abandoned ? "x" : "circle", abandoned ? 10 : 5, note);
+    add(place, short_number(scale * point.value), abandoned ? "x" : "circle", abandoned ? 10 : 5, note);
     if (abandoned) add(nullptr, nullptr, "circle", 5, "");
   }
   ordered_json trace = {{"type", "scatter"}, {"mode", markers ? "lines+markers" : "lines"}, {"x", x}, {"y", y}, {"text", text}};
@@ -60,7 +74,7 @@ ordered_json curve_trace(const std::vector<CurvePoint>& all, CurveAxis axis, boo
 }
 
 Figure curves(const Comparison& comparison, const ModelIndices& models, CurveAxis axis, std::vector<CurvePoint> Curves::*values,
-              bool markers, Figure figure, const std::string& y_format) {
+              bool markers, Figure figure, const std::string& y_format, double scale = 1) {
   const std::string x_name = axis == CurveAxis::kSteps ? "step" : "second";
   ordered_json& data = figure["data"] = ordered_json::array();
   for (size_t place = 0; place < models.size(); ++place) {
@@ -69,7 +83,7 @@ Figure curves(const Comparison& comparison, const ModelIndices& models, CurveAxi
     for (const SeedRuns& seed : comparison.models[index].seeds) {
       for (const FinishedRun* run : seed.tried) {
         const bool chosen = run == seed.chosen;
-        ordered_json trace = curve_trace(comparison.curves_of(*run).*values, axis, markers);
+        ordered_json trace = curve_trace(comparison.curves_of(*run).*values, axis, markers, scale);
         const bool in_legend = chosen && !named;
         named = named || in_legend;
         trace["name"] = shown_name(comparison, index);
@@ -202,7 +216,20 @@ Figure accuracy_curves(const Comparison& comparison, const ModelIndices& models,
                                                {"showarrow", false},
                                                {"font", {{"size", 11}, {"color", "#8c96a3"}}}});
   }
-  return curves(comparison, models, axis, &Curves::validation_accuracy, /*markers=*/true, std::move(figure), ".2%");
+  figure = curves(comparison, models, axis, &Curves::validation_accuracy, /*markers=*/true, std::move(figure), ".2%");
+  keep_flat_shares_in_range(figure);
+  return figure;
+}
+
+Figure bits_curves(const Comparison& comparison, const ModelIndices& models) {
+  ModelIndices texts;
+  for (const size_t index : models) {
+    const ordered_json described = comparison.models[index].first().result.value("described", ordered_json::object());
+    if (described.contains("bits per byte")) texts.push_back(index);
+  }
+  Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("training steps, all draws", "validation bits per byte", 360)}};
+  return curves(comparison, texts, CurveAxis::kSteps, &Curves::validation_loss, /*markers=*/true, std::move(figure), ".3f",
+                1 / std::log(2.0));
 }
 
 Figure loss_curves(const Comparison& comparison, const ModelIndices& models) {
@@ -324,6 +351,7 @@ Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelInd
   }
   figure["layout"]["yaxis"]["tickformat"] = ".4~%";
   figure["layout"]["showlegend"] = true;
+  keep_flat_shares_in_range(figure);
   return figure;
 }
 

@@ -25,6 +25,8 @@ enum class CurveAxis { kSteps, kSeconds };
 
 // A line a run and draw, broken where the weights were drawn anew (a cross ends the abandoned draw). Runs that were not chosen are pale.
 Figure accuracy_curves(const Comparison& comparison, const ModelIndices& models, CurveAxis axis);
+// Validation loss of the same in bits, of models of text; empty data without any.
+Figure bits_curves(const Comparison& comparison, const ModelIndices& models);
 Figure loss_curves(const Comparison& comparison, const ModelIndices& models);
 
 // Share of the examples by tape length; empty data where no model has readers. So has tape_by_covariate: mean and standard deviation of the

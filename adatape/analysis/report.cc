@@ -83,6 +83,8 @@ void add_curves(Page& page, const Comparison& comparison, const ModelIndices& mo
               "rates that were tried and not chosen.");
   page.figure(accuracy_curves(comparison, models, CurveAxis::kSeconds),
               "The same against the seconds spent in training steps, abandoned draws included.");
+  if (const Figure bits = bits_curves(comparison, models); !bits["data"].empty())
+    page.figure(bits, "Bits per byte of validation windows, which are never right as a whole.");
   page.figure(loss_curves(comparison, models), "Training loss, auxiliary losses included, means over the steps between two points.");
   page.html("</div>\n");
 }

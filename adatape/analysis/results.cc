@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "adatape/analysis/curves.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
 #include "adatape/train/run_config.h"
@@ -71,6 +72,15 @@ RunConfig read_config(const std::string& text, const std::string& path) {
   }
 }
 
+// Older versions wrote it to metrics.jsonl alone.
+double validation_loss_of(const ordered_json& result, const std::string& folder) {
+  if (result.contains("validation_loss") && result["validation_loss"].is_number()) return result["validation_loss"].get<double>();
+  for (const CurvePoint& point : read_curves(folder).validation_loss) {
+    if (result.contains("best_step") && result["best_step"] == point.step) return point.value;
+  }
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
 FinishedRun read_finished(const std::string& folder) {
   const fs::path root(folder);
   FinishedRun run;
@@ -102,6 +112,7 @@ FinishedRun read_finished(const std::string& folder) {
   run.learning_rate = read.number("learning_rate");
   run.accuracy = read.number("accuracy");
   run.validation_accuracy = read.number("validation_accuracy");
+  run.validation_loss = validation_loss_of(run.result, folder);
   run.training_seconds = read.number("training_seconds");
   run.tape_length_mean = read.number("tape_length_mean");
   run.tape_length_std = read.number("tape_length_std");
@@ -117,7 +128,13 @@ Role role_of(const FinishedRun& run) {
   return run.model_name == "adatape" || run.model.starts_with("adatape") ? Role::kAdaptive : Role::kBaseline;
 }
 
-double rank(double validation_accuracy) { return std::isnan(validation_accuracy) ? -1 : validation_accuracy; }
+// As the trainer chooses among evaluations: by accuracy, at a tie by loss. (Whole windows of text are never right, so there it is always a
+// tie.)
+bool better(const FinishedRun& a, const FinishedRun& b) {
+  const auto accuracy = [](const FinishedRun& run) { return std::isnan(run.validation_accuracy) ? -1 : run.validation_accuracy; };
+  if (accuracy(a) != accuracy(b)) return accuracy(a) > accuracy(b);
+  return a.validation_loss < b.validation_loss || (std::isnan(b.validation_loss) && !std::isnan(a.validation_loss));
+}
 
 SeedRuns choose(std::vector<const FinishedRun*> tried) {
   std::stable_sort(tried.begin(), tried.end(),
@@ -125,7 +142,7 @@ SeedRuns choose(std::vector<const FinishedRun*> tried) {
   SeedRuns seed;
   seed.tried = tried;
   for (const FinishedRun* run : tried) {
-    if (seed.chosen == nullptr || rank(run->validation_accuracy) > rank(seed.chosen->validation_accuracy)) seed.chosen = run;
+    if (seed.chosen == nullptr || better(*run, *seed.chosen)) seed.chosen = run;
   }
   return seed;
 }
@@ -199,6 +216,7 @@ ordered_json results_json(const std::vector<ComparedModel>& models, const std::s
         rates.push_back({{"learning_rate", run->result.at("learning_rate")},
                          {"validation_accuracy", run->result.at("validation_accuracy")},
                          {"accuracy", run->result.at("accuracy")}});
+        if (!std::isnan(run->validation_loss)) rates.back()["validation_loss"] = run->validation_loss;
       }
       rows.push_back(std::move(row));
     }

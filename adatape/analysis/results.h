@@ -21,7 +21,8 @@ struct FinishedRun {
   // NaN where result.json has null.
   double learning_rate = 0, accuracy = 0, validation_accuracy = 0, training_seconds = 0, tape_length_mean = 0, tape_length_std = 0,
          tokens = 0, flops = 0, examples_per_second = 0;
-  double goal = 0;  // of the configuration; 0: none
+  double goal = 0;             // of the configuration; 0: none
+  double validation_loss = 0;  // at the best evaluation; NaN where neither result.json nor metrics.jsonl says it
 };
 
 struct RunFolders {
@@ -52,11 +53,13 @@ struct ComparedModel {
 
 // Gathers runs: AdaTape first, then baselines, then controls (labels that begin with "control_"), otherwise in the order given. Where a
 // seed was trained at several learning rates, the run with the best validation accuracy is chosen (the test split never chooses), the lower
-// rate at a tie. Runs that repeat label, configuration, seed and learning rate are models of their own. The runs must outlive the result.
+// validation loss at a tie, as in training, and then the lower rate. Runs that repeat label, configuration, seed and learning rate are
+// models of their own. The runs must outlive the result.
 std::vector<ComparedModel> gather(const std::vector<FinishedRun>& runs);
 
 // {"command", "version", "runs": [one row a model and seed]}: each row is the chosen run's result.json, then "folder" and "learning_rates"
-// [{"learning_rate", "validation_accuracy", "accuracy"}] with all that were tried; on images the speed is "images_per_second" too.
+// [{"learning_rate", "validation_accuracy", "accuracy", "validation_loss" where it is known}] with all that were tried; on images the speed
+// is "images_per_second" too.
 nlohmann::ordered_json results_json(const std::vector<ComparedModel>& models, const std::string& command);
 
 }  // namespace adatape

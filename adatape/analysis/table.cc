@@ -129,7 +129,8 @@ Table table_of(const std::vector<ComparedModel>& models) {
          true, [](const ComparedModel& model) { return count_text(median_of(over_seeds(model, &FinishedRun::examples_per_second))); });
   if (remarks)
     column(kChosenColumn,
-           "Where several learning rates were tried: the run with the best validation accuracy is shown (never chosen by test accuracy).",
+           "Where several learning rates were tried: the run with the best validation accuracy is shown, at a tie the one with the lowest "
+           "loss (never chosen by test accuracy).",
            false, remark_of);
   return table;
 }

@@ -8,6 +8,7 @@
 #include "adatape/analysis/survey_page.h"
 #include "adatape/analysis/survey_pictures.h"
 #include "adatape/analysis/tape_budget_table.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/cli/tape_budget_option.h"
@@ -86,7 +87,7 @@ std::function<int()> declare_analyse(CLI::App& app) {
   app.add_option("--output,-o", arguments->output, "folder for the results, made if need be [RUN/analysis]")->type_name("DIR");
   app.add_option("--examples", arguments->examples, "test examples that are read")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   arguments->budget.declare(app);
   arguments->inference.declare(app);

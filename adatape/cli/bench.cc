@@ -36,12 +36,24 @@ struct Arguments {
   bool json = false;
 };
 
+// Only models on images are timed here.
+void check_family(const std::string& family) {
+  std::string known;
+  for (const PresetFamily& presets : preset_families()) {
+    const std::string& name = presets.presets.front().model;
+    if (name == family) return;
+    known += (known.empty() ? "" : ", ") + name;
+  }
+  throw Error(concat("bench: --families: expected some of ", known, " (models on images), got \"", family, "\""));
+}
+
 // The presets asked for, sizes of a family after each other.
 std::vector<const ModelPreset*> chosen(const Arguments& arguments) {
   std::vector<const ModelPreset*> presets;
   for (const std::string& model : arguments.models) presets.push_back(&require_preset(model));
   if (!presets.empty()) return presets;
   for (const std::string& family : arguments.families) {
+    check_family(family);
     for (const std::string& patch : arguments.patches) {
       for (const std::string& size : arguments.sizes) {
         presets.push_back(&require_preset(concat(family, "_", size, "_patch", patch, "_224")));

@@ -6,6 +6,7 @@
 
 #include "adatape/analysis/family.h"
 #include "adatape/analysis/report.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
@@ -26,8 +27,9 @@ constexpr const char* kMore =
     "\n"
     "Runs with the same label and the same configuration but for seed and learning rate are one row of the table. Of several learning "
     "rates\n"
-    "the run with the best validation accuracy is shown, for each seed, and the table says so; several seeds give mean and worst accuracy\n"
-    "and median times. AdaTape comes first, then baselines, then controls (labels that begin with control_).\n"
+    "the run with the best validation accuracy is shown (at a tie, the lowest validation loss), for each seed, and the table says so;\n"
+    "several seeds give mean and worst accuracy and median times. AdaTape comes first, then baselines, then controls\n"
+    "(labels that begin with control_).\n"
     "\n"
     "A run without result.json (unfinished, or an imported model) is named on stderr and left out. A folder that is no run is an error, "
     "and\n"
@@ -108,7 +110,7 @@ std::function<int()> declare_compare(CLI::App& app) {
       ->type_name("DIR");
   app.add_option("--examples", arguments->examples, "test examples that tape lengths and cost by part are measured on")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   app.add_flag("--sweep", arguments->sweep, "measure models that halt by a threshold over the whole range of tape budgets (see evaluate)");
   app.add_flag("--speed", arguments->speed,

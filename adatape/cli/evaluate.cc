@@ -9,11 +9,13 @@
 
 #include "adatape/analysis/tape_budget_table.h"
 #include "adatape/analysis/tape_usage.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
+#include "adatape/train/gradients.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/tape_calibration.h"
@@ -23,8 +25,8 @@ namespace {
 
 constexpr const char* kMore =
     "Accuracy and loss are means over the examples. Tokens: those of the longest block (input and tape); token-steps: summed over\n"
-    "all blocks that ran. FLOPs count the forward pass of an example (2 x multiply-adds) over the tokens it really used. Speed is\n"
-    "that of the forward passes alone, without reading data.\n"
+    "all blocks that ran; steps of halting: of a token, or of an example where that halts as a whole. FLOPs count the forward pass of\n"
+    "an example (2 x multiply-adds) over the tokens it really used. Speed is that of the forward passes alone, without reading data.\n"
     "\n"
     "--tape-budget moves the halting thresholds of a trained AdaTape until it reads what is asked for, and its longest tape where that\n"
     "is beyond training; nothing is retrained. The thresholds are calibrated on validation examples and printed. A budget that cannot be\n"
@@ -97,10 +99,14 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
   if (result.answer_accuracy) line("answers right", formatted("%.2f %%", 100 * *result.answer_accuracy));
   line("loss", formatted("%.4g", result.loss));
   for (const auto& [name, value] : result.described) line(name, formatted("%.4f", value));
-  for (const auto& [name, value] : result.auxiliary_losses) line(name + " loss", formatted("%.4g", value));
+  for (const auto& [name, value] : result.auxiliary_losses) {
+    if (auxiliary_key(name) != name) line(name + " loss", formatted("%.4g", value));
+  }
   line("tokens", formatted("%.2f", result.tokens));
   line("token-steps", formatted("%.2f", result.token_steps));
-  line("tape length", concat(formatted("%.2f", result.tape_length_mean), " +- ", formatted("%.2f", result.tape_length_std)));
+  if (result.steps) line("steps of halting", concat(formatted("%.2f", *result.steps), " on average"));
+  if (!run.model->tape_readers().empty())
+    line("tape length", concat(formatted("%.2f", result.tape_length_mean), " +- ", formatted("%.2f", result.tape_length_std)));
   for (const auto& block : result.experts) {
     double all = 0;
     std::string shares;
@@ -196,10 +202,10 @@ std::function<int()> declare_evaluate(CLI::App& app) {
       ->check(CLI::IsMember({"test", "validation"}))
       ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--examples", arguments->examples, "how many [evaluation.test_examples]")->type_name("N")->check(CLI::PositiveNumber);
+  app.add_option("--examples", arguments->examples, "how many [evaluation.test_examples]")->type_name("N")->check(at_least(1));
   app.add_option("--batch-size", arguments->batch_size, "examples in a forward pass [evaluation.batch_size]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   app.add_option("--tape-budget", arguments->budgets,
                  "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (60%); several, with commas: a table")
       ->type_name("X")
@@ -208,7 +214,7 @@ std::function<int()> declare_evaluate(CLI::App& app) {
   app.add_flag("--sweep", arguments->sweep, "a table over the whole range of budgets");
   app.add_option("--calibration-examples", arguments->calibration_examples, "validation examples that thresholds are found on")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   app.add_flag("--parts", arguments->parts, "FLOPs and bytes of each part of the model");
   arguments->inference.declare(app);

@@ -1,4 +1,7 @@
 // `adatape forward`: a model on the tensors of a file, every intermediate written out.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
 #include <iostream>
 #include <memory>
 
@@ -27,6 +30,7 @@ struct Options {
   std::string model, input, output, device = "cpu";
   std::vector<std::string> assignments;
   bool gradients = false;
+  int threads = 0;
 };
 
 constexpr char kWhere[] = "forward";
@@ -98,11 +102,35 @@ Batch read_batch(const NamedTensors& tensors, const InputSpec& spec, const std::
   return batch;
 }
 
+// A tensor that nothing reads is a mistake, such as a decoder's symbols for a decoder alone. (A cotangent may stay: the same file serves
+// with and without --gradients.)
+void check_all_read(const NamedTensors& tensors, const InputSpec& spec, const std::string& file) {
+  std::vector<std::string> read = {"cotangent"};
+  if (spec.kind == InputSpec::Kind::kImages) {
+    read.push_back("images");
+  } else {
+    read.push_back("offsets");
+    read.push_back(spec.kind == InputSpec::Kind::kVectors ? "vectors" : tensors.count("symbols") ? "symbols" : "token_ids");
+  }
+  if (spec.decoder_length > 0) {
+    read.push_back("decoder_offsets");
+    read.push_back(tensors.count("decoder_symbols") ? "decoder_symbols" : "decoder_ids");
+  }
+  std::string known;
+  for (const std::string& name : read) known += (known.empty() ? "" : ", ") + name;
+  for (const auto& [name, tensor] : tensors) {
+    ADATAPE_CHECK(std::find(read.begin(), read.end(), name) != read.end(), kWhere, file,
+                  ": expected no other tensors than this model reads (", known, "), got `", name, "`; leave it out");
+  }
+}
+
 int run(const Options& options) {
+  if (options.threads > 0) at::set_num_threads(options.threads);
   const at::Device device = parse_device(options.device);
   const LoadedRun loaded = load_run(options.model, options.assignments, device, /*with_task=*/false);
   const NamedTensors inputs = read_safetensors(options.input).tensors;
   const Batch batch = read_batch(inputs, loaded.config.task->input_spec(), options.input).to(device);
+  check_all_read(inputs, loaded.config.task->input_spec(), options.input);
   ForwardOptions forward;
   forward.record = true;
   NamedTensors result;
@@ -135,6 +163,7 @@ std::function<int()> declare_forward(CLI::App& app) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  app.add_option("--threads", options->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
   app.add_flag("--gradients", options->gradients, "also write the gradient of every parameter");
   return [options] { return run(*options); };
 }

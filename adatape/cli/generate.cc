@@ -1,8 +1,11 @@
 // adatape generate MODEL --prompt TEXT: what a text model writes.
 #include "adatape/models/generate.h"
 
+#include <ATen/Parallel.h>
+
 #include <iostream>
 
+#include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
@@ -14,20 +17,23 @@ namespace {
 
 constexpr const char* kMore =
     "A text model (gpt, palm, t5) writes symbol by symbol; keys and values of what it has read are kept. A decoder goes on with the\n"
-    "prompt; an encoder-decoder answers it. Equal seeds give equal text, whatever other prompts there are.\n"
+    "prompt; an encoder-decoder answers it. Equal seeds give a prompt equal text, whatever other prompts there are; a\n"
+    "prompt that is given twice gets a second text.\n"
     "\n"
     "Examples:\n"
-    "  adatape generate runs/text/palm --prompt \"It is \" --tokens 200 --temperature 0.8\n"
-    "  adatape generate runs/text/t5_reverse --prompt 31415 --temperature 0";
+    "  adatape generate runs/palm --prompt \"It is \" --tokens 200 --temperature 0.8\n"
+    "  adatape generate runs/t5_reverse --prompt 31415 --temperature 0";
 
 struct Options {
   std::string model, device = "auto";
   std::vector<std::string> prompts, assignments;
   GenerateOptions generate;
+  int threads = 0;
 };
 
 int run(Options options) {
   install_stop_handlers();
+  if (options.threads > 0) at::set_num_threads(options.threads);
   const LoadedRun loaded = load_run(options.model, options.assignments, parse_device(options.device), /*with_task=*/false);
   auto* model = dynamic_cast<TextModel*>(loaded.model.get());
   ADATAPE_CHECK(model != nullptr, "generate", options.model, ": expected a text model (gpt, palm, t5), got one of name \"",
@@ -64,21 +70,21 @@ std::function<int()> declare_generate(CLI::App& app) {
       ->required()
       ->type_name("TEXT")
       ->allow_extra_args(false);
-  app.add_option("--tokens", options->generate.symbols, "how many symbols to write at most")
+  app.add_option("--tokens", options->generate.symbols, "how many symbols to write at most [100, or what the model's positions allow]")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1000000}))
-      ->capture_default_str();
+      ->check(CLI::Range(int64_t{1}, int64_t{1000000}));
   app.add_option("--temperature", options->generate.temperature, "of the softmax; 0 = the most likely symbol always")
       ->check(CLI::Range(0.0, 1000.0))
       ->type_name("T")
       ->capture_default_str();
   app.add_option("--top-k", options->generate.top_k, "draw among the K most likely symbols; 0 = all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->type_name("K")
       ->capture_default_str();
   app.add_option("--seed", options->generate.seed, "of the draws")->type_name("S")->capture_default_str();
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
+  app.add_option("--threads", options->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
   return [options] { return run(*options); };
 }
 

@@ -6,6 +6,8 @@
 #include "adatape/core/check.h"
 #include "adatape/models/presets.h"
 #include "adatape/models/registry.h"
+#include "adatape/models/text_config.h"
+#include "adatape/models/text_sizes.h"
 #include "adatape/train/run_config.h"
 
 namespace adatape::cli {
@@ -15,6 +17,7 @@ constexpr const char* kMore =
     "Examples:\n"
     "  adatape list models\n"
     "  adatape list models vit_small_patch16_224    the keys that this name stands for\n"
+    "  adatape list models gpt2           the same for a size of a text model\n"
     "  adatape list options adatape       keys of [model] with name = \"adatape\"\n"
     "  adatape list options parity        keys of [task] with name = \"parity\"\n"
     "  adatape list options training      keys of [training]; also: evaluation, run (keys of no table)\n"
@@ -77,6 +80,32 @@ void print_preset(const ModelPreset& preset) {
   std::cout << "# " << preset.name << ": " << preset.size << "\n" << to_toml(root);
 }
 
+// The same for a size of a text model; false: no such size.
+bool print_text_size(const std::string& name) {
+  for (const TextSize& size : text_sizes()) {
+    if (size.name != name) continue;
+    TextConfig config = size.family == "gpt" ? gpt_defaults() : size.family == "palm" ? palm_defaults() : t5_defaults();
+    struct Root {
+      ModelConfig& model;
+      void fields(FieldVisitor& visit) { visit.table("model", model, "what learns"); }
+    } root{config};
+    ConfigDocument::from_text(concat("[model]\nname = \"", size.family, "\"\nsize = \"", name, "\"\n")).read(root);
+    std::cout << "# " << name << ": " << size.parameters << " parameters, model.size of model.name = \"" << size.family << "\"\n"
+              << to_toml(root);
+    return true;
+  }
+  return false;
+}
+
+void print_model(const std::string& name) {
+  if (print_text_size(name)) return;
+  for (const ModelEntry& entry : model_registry()) {
+    ADATAPE_CHECK(entry.name != name, "list models", "expected the name of a published size, got that of a model; `adatape list options ",
+                  name, "` shows its keys");
+  }
+  print_preset(require_preset(name));
+}
+
 // The fields of RunConfig that belong to no table.
 struct RunFields {
   RunConfig config;
@@ -136,6 +165,13 @@ void print_options(const std::string& name) {
     print_table(rows);
   }
   if (printed) return;
+  std::string family;
+  if (const ModelPreset* preset = find_preset(name)) family = preset->model;
+  for (const TextSize& size : text_sizes()) {
+    if (size.name == name) family = size.family;
+  }
+  ADATAPE_CHECK(family.empty(), "list options", "expected the name of a model, got ", name, ", a size of ", family,
+                "; see `adatape list options ", family, "`, and `adatape list models ", name, "` for what it sets");
   const std::string nearest = nearest_word(name, names);
   throw Error(concat("list options: expected the name of a model or task, or training, evaluation or run, got \"", name, "\"",
                      nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?"));
@@ -143,7 +179,7 @@ void print_options(const std::string& name) {
 
 int list(const Arguments& arguments) {
   ADATAPE_CHECK(arguments.what != "tasks" || arguments.name.empty(), "list", "expected no name after tasks, got ", arguments.name);
-  if (arguments.what == "models") arguments.name.empty() ? print_models() : print_preset(require_preset(arguments.name));
+  if (arguments.what == "models") arguments.name.empty() ? print_models() : print_model(arguments.name);
   if (arguments.what == "tasks") print_registry(task_registry());
   if (arguments.what == "options") print_options(arguments.name);
   return 0;

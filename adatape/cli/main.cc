@@ -75,7 +75,13 @@ std::string unknown_arguments(const CLI::App& program, const std::vector<CLI::Ap
   }
   const std::string see = chosen.empty() ? " (see adatape --help)" : concat(" (see adatape ", app.get_name(), " --help)");
   if (word.starts_with("-")) return concat("unknown option ", name, hint(name, known), see);
-  return concat("unexpected argument ", word, see);
+  // Options that may be repeated take one value each time.
+  std::string repeat;
+  for (const CLI::Option* option : app.get_options()) {
+    if (repeat.empty() && option->count() > 0 && option->get_items_expected_max() > 1 && !option->get_lnames().empty())
+      repeat = concat("; for another --", option->get_lnames().front(), " repeat the option");
+  }
+  return concat("unexpected argument ", word, repeat, see);
 }
 
 int run(int argc, char** argv) {

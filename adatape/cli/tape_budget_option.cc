@@ -1,4 +1,5 @@
 #include "adatape/cli/tape_budget_option.h"
+#include "adatape/cli/at_least.h"
 
 #include "adatape/core/check.h"
 #include "adatape/core/progress.h"
@@ -29,7 +30,7 @@ void TapeBudgetOption::declare(CLI::App& app) {
       ->type_name("X");
   app.add_option("--calibration-examples", calibration_examples, "validation examples that thresholds are found on")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
 }
 

@@ -138,7 +138,8 @@ std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& 
     } else {
       known = false;
     }
-    ADATAPE_CHECK(known, "import", "tensor ", name, " is not a name of Scenic's AdaTape, Universal Transformer or ViT");
+    ADATAPE_CHECK(known, "import", "tensor ", name,
+                  " is not a name of Scenic's AdaTape, Universal Transformer or ViT; take it out of the file");
   }
   return pieces;
 }

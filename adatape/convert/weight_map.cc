@@ -19,6 +19,22 @@ bool merges_to(at::IntArrayRef sizes, at::IntArrayRef shape) {
   return next == sizes.size();
 }
 
+// The shape that a source tensor should have, in its own order of axes, and what becomes of it.
+std::string expected_source(const WeightPiece& piece, at::IntArrayRef shape) {
+  const std::string rows = piece.count < 0 ? "" : concat("rows ", piece.first, " .. ", piece.first + piece.count - 1, " of ");
+  std::vector<int64_t> axes = shape.vec();
+  std::string order;
+  if (piece.form == WeightPiece::Form::kTransposed) {
+    axes = {1, shape[0]};
+    for (const int64_t size : shape.slice(1)) axes[0] *= size;
+    order = "[in, out], ";
+  } else if (piece.form == WeightPiece::Form::kConvolution && shape.size() == 4) {
+    axes = {shape[2], shape[3], shape[1], shape[0]};
+    order = "[height, width, in, out], ";
+  }
+  return concat(at::IntArrayRef(axes), " (", order, "for ", rows, piece.ours, ")");
+}
+
 at::Tensor piece_to_ours(const WeightPiece& piece, const at::Tensor& source, at::IntArrayRef shape) {
   int64_t inputs = 1;
   for (const int64_t size : shape.slice(1)) inputs *= size;
@@ -27,8 +43,8 @@ at::Tensor piece_to_ours(const WeightPiece& piece, const at::Tensor& source, at:
   const bool fits = convolution                                    ? turned.sizes() == shape
                     : piece.form == WeightPiece::Form::kTransposed ? merges_to(source.sizes(), {inputs, shape[0]})
                                                                    : merges_to(source.sizes(), shape);
-  ADATAPE_CHECK(fits, kWhere, "tensor ", piece.source, ": got ", source.sizes(), ", which is not the shape of ", piece.ours, " ", shape,
-                piece.form == WeightPiece::Form::kReshape ? "" : " ([out, in])", "; make the configuration match the weights");
+  ADATAPE_CHECK(fits, kWhere, "tensor ", piece.source, ": expected ", expected_source(piece, shape), ", got ", source.sizes(),
+                "; make the configuration match the weights");
   if (piece.form == WeightPiece::Form::kTransposed) return source.reshape({inputs, shape[0]}).t().reshape(shape);
   return turned.reshape(shape);
 }

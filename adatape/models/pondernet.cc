@@ -155,7 +155,7 @@ ModelOutput PonderNet::forward(const Batch& batch, const ForwardOptions& options
         torch::arange(1, static_cast<int64_t>(weights.size()) + 1, output.step_weights.options().requires_grad(false));
     ponder = (output.step_weights.detach() * numbers).sum(1);
   }
-  output.auxiliary_losses.push_back({"ponder", ponder, 0});  // steps: expected ones in training, else those taken
+  output.auxiliary_losses.push_back({"ponder_steps", ponder, 0});  // expected ones in training, else those taken
   output.logits = logits;
   if (options.record) {
     const auto padded = [&](std::vector<torch::Tensor> columns) {

@@ -40,8 +40,16 @@ std::shared_ptr<Model> pondernet_model(const ModelConfig& config, const InputSpe
 
 template <TextConfig (*defaults)()>
 ModelEntry text_entry(const char* name, const char* summary) {
-  return {name, summary, [] { return std::unique_ptr<ModelConfig>(std::make_unique<TextConfig>(defaults())); },
-          model_of<TextConfig, TextModel>, describe_text_sizes(name)};
+  ModelEntry text = {name, summary, [] { return std::unique_ptr<ModelConfig>(std::make_unique<TextConfig>(defaults())); },
+                     model_of<TextConfig, TextModel>, describe_text_sizes(name)};
+  text.causal = true;
+  text.two_sequences = defaults().encoder_decoder();
+  return text;
+}
+
+ModelEntry causal(ModelEntry model) {
+  model.causal = true;
+  return model;
 }
 
 template <class Config, class Family>
@@ -54,8 +62,8 @@ ModelEntry entry(const char* name, const char* summary, std::unique_ptr<ModelCon
 const std::vector<ModelEntry>& model_registry() {
   static const std::vector<ModelEntry> registry = {
       entry<AdaTapeConfig, AdaTape>("adatape", "AdaTape: elastic input sequence by adaptive tape reading (arXiv 2301.13195)"),
-      entry<ActRnnConfig, ActRnn>("act_rnn",
-                                  "recurrent network that ponders at each element until its halting unit stops (arXiv 1603.08983)"),
+      causal(entry<ActRnnConfig, ActRnn>("act_rnn",
+                                         "recurrent network that ponders at each element until its halting unit stops (arXiv 1603.08983)")),
       {"pondernet", "one step repeated until a learnt probability of halting stops it (arXiv 2107.05407)", config_of<PonderNetConfig>,
        pondernet_model},
       entry<TransformerConfig, Transformer>("transformer", "Transformer encoder on sequences, fixed budget (arXiv 1706.03762)"),
@@ -78,6 +86,10 @@ const ModelEntry& find_model(const std::string& name) {
   for (const ModelEntry& model : model_registry()) {
     if (model.name == name) return model;
     names.push_back(model.name);
+  }
+  for (const TextSize& size : text_sizes()) {
+    ADATAPE_CHECK(size.name != name, "config", "model.name: expected a known model, got \"", name,
+                  "\", which is a size: set model.name = \"", size.family, "\" and model.size = \"", name, "\"");
   }
   for (const std::string& preset : preset_names()) names.push_back(preset);
   const std::string near = nearest_word(name, names);

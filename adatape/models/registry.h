@@ -14,7 +14,9 @@ struct ModelEntry {
   std::string summary;  // one line for `adatape list models`
   std::unique_ptr<ModelConfig> (*make_config)();
   std::shared_ptr<Model> (*make_model)(const ModelConfig& config, const InputSpec& input);
-  std::string sizes = "";  // the published ones that model.size names; "" where the family has none
+  std::string sizes = "";      // the published ones that model.size names; "" where the family has none
+  bool causal = false;         // an element's answer depends on no later element (of an encoder-decoder: of what the decoder reads)
+  bool two_sequences = false;  // an encoder-decoder
 };
 
 const std::vector<ModelEntry>& model_registry();

@@ -27,6 +27,10 @@ struct TaskConfig {
   virtual std::string write_text(const std::vector<int64_t>& symbols) const;
   virtual int64_t start_symbol() const { return 0; }  // what a decoder reads first
   virtual int64_t stop_symbol() const { return -1; }  // what ends an answer; -1: nothing
+  // Whether later elements of a sequence hold what is asked at an element: only a causal model has then something to learn.
+  virtual bool answers_follow() const { return false; }
+  // Which key to change where a model reads one sequence and the task gives two, or the other way round; "" where no key does.
+  virtual std::string sequences_hint() const { return ""; }
 };
 
 class Task {

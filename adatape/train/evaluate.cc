@@ -47,6 +47,8 @@ double sum_of(const at::Tensor& values) { return values.sum(at::kDouble).item<do
 struct Usage {
   double tokens = 0, token_steps = 0, flops = 0;
   double tape = 0, tape_squared = 0;
+  double steps = 0;
+  int64_t halting = 0;  // tokens or examples that the steps are of
   std::vector<EvaluationResult::Experts> experts;
   std::vector<int64_t> choices;  // of each of them
 
@@ -75,6 +77,10 @@ struct Usage {
       double rows = 0;
       for (const int64_t row : item.rows) rows += static_cast<double>(row);
       flops += rows * static_cast<double>(item.flops_per_row);
+    }
+    if (const auto taken = output.intermediates.find("steps"); taken != output.intermediates.end()) {
+      steps += sum_of(taken->second);
+      halting += taken->second.numel();
     }
     if (output.readings.empty()) return;
     at::Tensor lengths = output.readings.front().lengths.to(at::kDouble);
@@ -151,6 +157,7 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
     for (const int64_t choices : usage.experts[i].served) served += static_cast<double>(choices);
     result.experts[i].dropped = made > 0 ? 1 - served / made : 0;
   }
+  if (usage.halting > 0) result.steps = usage.steps / static_cast<double>(usage.halting);
   result.token_steps = usage.token_steps / measured;
   result.flops = usage.flops / measured;
   result.tape_length_mean = usage.tape / measured;

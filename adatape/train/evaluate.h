@@ -37,6 +37,7 @@ struct EvaluationResult {
   double tokens = 0;                                 // mean over examples of the longest block's tokens (input + tape)
   double token_steps = 0;                            // mean over examples of tokens summed over all blocks that ran
   double tape_length_mean = 0, tape_length_std = 0;  // tape tokens of an example, all readers; 0 without readers
+  std::optional<double> steps;                       // models that halt by depth: mean of the steps that each token or example took
   double flops = 0;                                  // mean forward FLOPs of an example, tokens really used
   double seconds = 0;
   double examples_per_second = 0;            // of a pass without recording

@@ -53,7 +53,7 @@ BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& pa
   for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) {
     const at::Tensor mean = auxiliary.values.mean() * share;
     if (auxiliary.weight != 0) loss = loss + mean * auxiliary.weight;
-    add(result.losses, auxiliary.name + "_loss", mean.detach());
+    add(result.losses, auxiliary_key(auxiliary.name), mean.detach());
   }
   if (!output.auxiliary_losses.empty()) add(result.losses, "task_loss", task_loss.detach());
   add(result.losses, "loss", loss.detach());
@@ -66,6 +66,8 @@ BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& pa
 }
 
 }  // namespace
+
+std::string auxiliary_key(const std::string& name) { return name.ends_with("_steps") ? name : name + "_loss"; }
 
 BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, const ForwardOptions& options, double share,
                             int64_t parts) {

@@ -11,8 +11,11 @@
 
 namespace adatape {
 
+// What an auxiliary loss is called in logs: NAME_loss, but for counts of steps, which are shown and no part of the loss: their name.
+std::string auxiliary_key(const std::string& name);
+
 struct BatchGradients {
-  // "loss" (the whole objective), "task_loss" and "NAME_loss" of auxiliary losses, where there are any: scalars, means over the batch x
+  // "loss" (the whole objective), "task_loss" and auxiliary_key of auxiliary losses, where there are any: scalars, means over the batch x
   // share.
   std::vector<std::pair<std::string, at::Tensor>> losses;
   std::vector<at::Tensor> gradients;  // of model.named_parameters(), in that order; undefined where the loss does not use one

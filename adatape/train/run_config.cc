@@ -29,6 +29,22 @@ std::string required_name(const ConfigDocument& document, const std::string& tab
   return document.text_at(key, "");
 }
 
+// What neither can say without the other: whether the model reads the sequences that the task gives, and whether it could read the answers.
+void check_pair(const ModelEntry& model, const TaskConfig& task, const InputSpec& input) {
+  const bool two = input.decoder_length > 0;
+  const std::string hint = task.sequences_hint();
+  ADATAPE_CHECK(!input.sequences() || model.two_sequences == two, "config", "model.name: \"", model.name, "\" reads ",
+                model.two_sequences ? "two sequences, the task gives one" : "one sequence, the task gives two", hint.empty() ? "" : "; ",
+                hint);
+  if (!task.answers_follow() || model.causal) return;
+  std::string names;
+  for (const ModelEntry& entry : model_registry()) {
+    if (entry.causal && entry.two_sequences == two) names += (names.empty() ? "" : ", ") + entry.name;
+  }
+  throw Error(concat("config: model.name: expected a causal model (", names, ") for task ", task.name,
+                     ", which asks for what follows, got \"", model.name, "\", which would read the answers"));
+}
+
 }  // namespace
 
 void TrainingConfig::fields(FieldVisitor& visit) {
@@ -92,7 +108,8 @@ RunConfig RunConfig::from_document(const ConfigDocument& given) {
   const std::string preset = expand_preset(document);
   RunConfig config;
   config.task = find_task(required_name(document, "task", names_of(task_registry()))).make_config();
-  config.model = find_model(required_name(document, "model", names_of(model_registry()))).make_config();
+  const ModelEntry& entry = find_model(required_name(document, "model", names_of(model_registry())));
+  config.model = entry.make_config();
   document.read(config);
   if (config.label.empty()) config.label = preset.empty() ? config.model->name : preset;
 
@@ -105,6 +122,7 @@ RunConfig RunConfig::from_document(const ConfigDocument& given) {
   config.task->resolve();
   config.task->validate();
   const InputSpec input = config.task->input_spec();
+  check_pair(entry, *config.task, input);
   config.model->resolve(input);
   config.model->validate(input);
   return config;

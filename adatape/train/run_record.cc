@@ -123,6 +123,7 @@ void add_classification(ordered_json& row, const ClassificationMetrics& metrics)
 
 ordered_json where_they_apply(const EvaluationResult& result) {
   ordered_json extra = ordered_json::object();
+  if (result.steps) extra["mean_steps"] = *result.steps;
   if (result.answer_accuracy) extra["answer_accuracy"] = *result.answer_accuracy;
   for (const auto& [name, value] : result.described) extra["described"][name] = value;
   for (const auto& block : result.experts)
@@ -143,6 +144,7 @@ ordered_json make_result(const RunConfig& config, const TrainState& state, const
                       {"accuracy", test.accuracy},
                       {"loss", test.loss},
                       {"validation_accuracy", state.best_accuracy},
+                      {"validation_loss", state.best_loss},
                       {"steps", state.step},
                       {"draws", state.draws.size()},
                       {"draw_history", history},
@@ -197,6 +199,7 @@ std::string summarize_result(const ordered_json& result) {
         concat(", of these on tape ", formatted("%.2f", number("tape_length_mean")), " +- ", formatted("%.2f", number("tape_length_std")));
   }
   line("tokens", tokens);
+  if (result.contains("mean_steps")) line("steps of halting", concat(formatted("%.2f", number("mean_steps")), " on average"));
   line("cost", concat(format_count(number("flops"), "FLOPs"), " an example, ", format_count(number("examples_per_second")),
                       " examples/s on ", result.at("device").get<std::string>(), " (", result.at("threads").dump(), " threads)"));
   return text;

@@ -230,7 +230,7 @@ void Trainer::validate() {
   unsaved_ = true;
   state_.evaluated_step = state_.step;
   std::map<std::string, double> numbers = {{"validation_accuracy", result.accuracy}, {"validation_loss", result.loss}};
-  for (const auto& [name, value] : result.auxiliary_losses) numbers["validation_" + name + "_loss"] = value;
+  for (const auto& [name, value] : result.auxiliary_losses) numbers["validation_" + auxiliary_key(name)] = value;
   numbers["training_seconds"] = state_.training_seconds;
   metrics_->write("validation", state_.step, state_.draw(), numbers);
   metrics_->flush();

@@ -1,5 +1,6 @@
 #include "adatape/analysis/family.h"
 
+#include "adatape/analysis/figures.h"
 #include "test_runs.h"
 
 namespace adatape {
@@ -72,6 +73,34 @@ TEST_F(FamilyTest, ThePageHasASectionATaskAndEscapesWhatComesFromFiles) {
     EXPECT_THAT(page, HasSubstr(part));
   EXPECT_THAT(page, Not(HasSubstr("<act>")));
   EXPECT_THAT(family_html(comparison(), {}), Not(HasSubstr("Time saved")));
+}
+
+// No whole window of text is ever right; what is learnt shows in bits.
+TEST_F(FamilyTest, TextHasACurveOfBits) {
+  add({.label = "gpt"}, "language_modelling", {{"bits per byte", 2.0}, {"bits per byte of an order-3 n-gram", 2.5}});
+  add({.label = "act"}, "parity");
+  write_file_atomically(folders_[0] + "/metrics.jsonl", R"({"step":10,"draw":0,"validation_accuracy":0,"validation_loss":0.693147}
+{"step":20,"draw":0,"validation_accuracy":0,"validation_loss":0.346574}
+)");
+  const Comparison runs = comparison();
+  const Figure bits = bits_curves(runs, {0});
+  EXPECT_EQ(bits["data"][0]["y"], (ordered_json{1.0, 0.5}));
+  EXPECT_TRUE(bits_curves(runs, {1})["data"].empty());
+  const std::string page = family_html(runs, {});
+  const size_t section = page.find("<h2>language_modelling</h2>"), next = page.find("<h2>parity</h2>");
+  EXPECT_LT(page.find("Bits per byte of validation windows", section), next);
+  EXPECT_GE(page.find("Validation accuracy against steps", section), next);
+  EXPECT_EQ(accuracy_curves(runs, {0}, CurveAxis::kSteps)["layout"]["yaxis"]["range"], (ordered_json{-0.02, 1.02}));
+}
+
+// Guessing is right in 1 / classes of the cases only where one answer is asked.
+TEST_F(FamilyTest, GuessingIsShownWhereOneAnswerIsAsked) {
+  add({.label = "act"});
+  Comparison runs = comparison();
+  runs.measurements[0].class_names = {"even", "odd"};
+  EXPECT_EQ(accuracy_curves(runs, {0}, CurveAxis::kSteps)["layout"]["annotations"][0]["text"], "guessing");
+  runs.measurements[0].answers_each = true;
+  EXPECT_FALSE(accuracy_curves(runs, {0}, CurveAxis::kSteps)["layout"].contains("annotations"));
 }
 
 TEST_F(FamilyTest, BenchmarksAreReadAsTheyAreWrittenOrNamed) {

@@ -49,6 +49,34 @@ TEST(Gather, ValidationChoosesTheLearningRateForEachSeed) {
   for (const auto& [key, value] : written.items()) EXPECT_EQ(row[key], value) << key;
 }
 
+// Whole windows of text are never right: loss decides, as it does in training.
+TEST(Gather, LossDecidesBetweenEqualAccuracies) {
+  const TemporaryFolder folder;
+  const auto run = [&](const std::string& name, double rate, double loss) {
+    const HandMade made = {.learning_rate = rate, .validation_accuracy = 0};
+    make_run(folder / name, made);
+    nlohmann::ordered_json result = hand_made_result(made);
+    result["validation_loss"] = loss;
+    write_file_atomically(folder / (name + "/result.json"), result.dump());
+    return folder / name;
+  };
+  const RunFolders read = read_run_folders({run("a", 0.0001, 5.5), run("b", 0.001, 3.2), run("c", 0.01, 4)});
+  const std::vector<ComparedModel> models = gather(read.finished);
+  EXPECT_EQ(models[0].first().learning_rate, 0.001);
+  EXPECT_EQ(results_json(models, "")["runs"][0]["learning_rates"][0]["validation_loss"], 5.5);
+
+  // A result.json of an older version: metrics.jsonl has it.
+  nlohmann::ordered_json older = hand_made_result({.learning_rate = 0.01, .validation_accuracy = 0});
+  older["best_step"] = 20;
+  write_file_atomically(folder / "c/result.json", older.dump());
+  write_file_atomically(folder / "c/metrics.jsonl", R"({"step":10,"draw":0,"validation_accuracy":0,"validation_loss":4}
+{"step":20,"draw":0,"validation_accuracy":0,"validation_loss":1.5}
+)");
+  const RunFolders again = read_run_folders({folder / "a", folder / "b", folder / "c"});
+  EXPECT_EQ(gather(again.finished)[0].first().learning_rate, 0.01);
+  EXPECT_EQ(again.finished[2].validation_loss, 1.5);
+}
+
 TEST(Gather, NaNIsNeverChosen) {
   const TemporaryFolder folder;
   make_run(folder / "a", {.learning_rate = 0.001});

@@ -26,6 +26,8 @@ TEST_F(BenchCommandTest, WritesTableResultsAndPage) {
 TEST_F(BenchCommandTest, UnknownNamesGetTheNearestOne) {
   EXPECT_THAT(error_of("bench models --models vit_tiny_patch8_224"), HasSubstr("did you mean \"vit_tiny_patch"));
   EXPECT_THAT(error_of("bench models --sizes huge --families vit"), HasSubstr("got \"vit_huge_patch16_224\""));
+  EXPECT_THAT(error_of("bench models --families gpt"),
+              HasSubstr("--families: expected some of adatape, vit, avit, uvit, u2t (models on images), got \"gpt\""));
   EXPECT_THAT(error_of("bench tasks"), HasSubstr("tasks"));
 }
 

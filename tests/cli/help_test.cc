@@ -43,7 +43,7 @@ TEST_F(HelpTest, TheTableHasALineForEachCommandAndItsOwnHelpTeaches) {
     EXPECT_TRUE(std::islower(summary.front()) != 0 && summary.back() != '.') << summary;  // a phrase, in the manner of its neighbours
   }
   for (const auto& [name, words] : std::map<std::string, std::string>{{"forward", "`images` float [B, C, H, W]"},
-                                                                      {"generate", "Equal seeds give equal text"},
+                                                                      {"generate", "Equal seeds give a prompt equal text"},
                                                                       {"import", "Every parameter must be found"},
                                                                       {"export", "the same bits"},
                                                                       {"verify", "(|got - expected| <= tolerance"},
@@ -85,6 +85,9 @@ TEST_F(ListTest, PublishedSizes) {
   const std::string keys = run("list models avit_tiny_patch16_224").output;
   EXPECT_THAT(keys, AllOf(HasSubstr("# avit_tiny_patch16_224: width 192"), HasSubstr("[model]\nname = \"avit\""),
                           HasSubstr("\nwidth = 192\n"), HasSubstr("\ngate_center = 30.0\n")));
+  EXPECT_THAT(run("list models gpt3_175b").output, AllOf(HasSubstr("# gpt3_175b: 175B parameters"), HasSubstr("\nwidth = 12288\n")));
+  EXPECT_THAT(run("list models t5_1.1_small").output, AllOf(HasSubstr("name = \"t5\""), HasSubstr("activation = \"gated_gelu\"")));
+  EXPECT_THAT(error_of("list models gpt"), HasSubstr("`adatape list options gpt` shows its keys"));
   EXPECT_THAT(error_of("list models avit_tiny_patch14_224"), HasSubstr("did you mean \"avit_tiny_patch16_224\"?"));
 }
 
@@ -97,6 +100,8 @@ TEST_F(ListTest, Options) {
   EXPECT_THAT(all, AllOf(HasSubstr("task.length"), HasSubstr("model.readers.N.threshold"), HasSubstr("evaluation.batch_size"),
                          HasSubstr("\ndescription"), HasSubstr(training)));
   EXPECT_THAT(error_of("list options adatap"), HasSubstr("did you mean \"adatape\"?"));
+  EXPECT_THAT(error_of("list options vit_tiny_patch16_224"), HasSubstr("a size of vit; see `adatape list options vit`"));
+  EXPECT_THAT(error_of("list options gpt2"), HasSubstr("a size of gpt; see `adatape list options gpt`"));
   EXPECT_THAT(error_of("list tasks parity"), HasSubstr("expected no name after tasks, got parity"));
   EXPECT_THAT(error_of("list everything"), HasSubstr("everything"));
 }

@@ -83,16 +83,37 @@ TEST_F(TextCommandTest, TrainEvaluateGenerate) {
   EXPECT_THAT(first.output, StartsWith("one 1"));
   EXPECT_EQ(first.output.size(), 5u + 6 + 1);
   EXPECT_EQ(run(command).output, first.output);
-  // Beside another prompt it says the same.
+  // Beside another prompt it says the same, wherever it stands.
   EXPECT_THAT(run(command + "--prompt tw").output, StartsWith(first.output + "tw"));
+  EXPECT_THAT(run("generate run --prompt tw --prompt 'one 1' --tokens 6 --seed 3").output, ::testing::EndsWith("\n" + first.output));
+  // As much as fits: 14 symbols, of which the last is not read, after three.
+  EXPECT_EQ(run("generate run --prompt one --threads 1").output.size(), 3u + 14 + 1);
   EXPECT_THAT(run("compare run -o comparison").output, HasSubstr("answers"));
   EXPECT_THAT(error_of("generate run --prompt 'longer than sixteen bytes'"), HasSubstr("at most 16 symbols"));
+  EXPECT_THAT(error_of("generate run --prompt a --top-k -1"), HasSubstr("--top-k: expected 0 or more, got -1 (see"));
+  EXPECT_THAT(error_of("generate run --prompt a b"), HasSubstr("unexpected argument b; for another --prompt repeat the option"));
   EXPECT_THAT(error_of("generate run --prompt a --temperature -1"), HasSubstr("--temperature"));
 }
 
 TEST_F(TextCommandTest, OnlyTextModelsGenerate) {
   ASSERT_EQ(run("train tiny.toml -q -o run --set training.steps=1").status, 0);
   EXPECT_THAT(error_of("generate run --prompt 1"), HasSubstr("expected a text model (gpt, palm, t5), got one of name \"transformer\""));
+}
+
+// An encoder would read the answers.
+TEST_F(TextCommandTest, OnlyCausalModelsLearnText) {
+  EXPECT_THAT(error_of("train gpt.toml -q -o run --set model.name=transformer"), HasSubstr("expected a causal model"));
+  EXPECT_THAT(error_of("train gpt.toml -q -o run --set model.name=gpt2"), HasSubstr("set model.name = \"gpt\" and model.size = \"gpt2\""));
+  EXPECT_FALSE(exists("run"));
+}
+
+// The model is asked at blanks, so that nothing it says after a prompt means anything.
+TEST_F(TextCommandTest, WhatFillsBlanksInDoesNotGenerate) {
+  write("digits.toml",
+        "[task]\nname = \"algorithmic\"\nform = \"each\"\n[model]\nname = \"gpt\"\nwidth = 8\nheads = 2\nffn_width = 8\n"
+        "[training]\nsteps = 1\nbatch_size = 4\nvalidation_examples = 4\n[evaluation]\ntest_examples = 4\n");
+  ASSERT_EQ(run("train digits.toml -q -o run").status, 0);
+  EXPECT_THAT(error_of("generate run --prompt 123"), HasSubstr("expected task.form = \"decoder\""));
 }
 
 TEST_F(TextCommandTest, ImportsGpt2) {
@@ -105,6 +126,10 @@ TEST_F(TextCommandTest, ImportsGpt2) {
   const Outcome forward = run("forward model --input in.safetensors --output out.safetensors");
   ASSERT_EQ(forward.status, 0) << forward.errors;
   const at::Tensor expected = read_safetensors(folder + "expected.safetensors").tensors.at("logits")[0].narrow(0, 0, length);
+  write_safetensors(path("more.safetensors"), {{"symbols", at::ones({1, 3}, at::kLong)}, {"decoder_ids", at::ones({1, 3}, at::kLong)}});
+  EXPECT_THAT(
+      error_of("forward model --input more.safetensors --output none.safetensors --threads 1"),
+      HasSubstr("more.safetensors: expected no other tensors than this model reads (cotangent, offsets, symbols), got `decoder_ids`"));
   EXPECT_LE((read_safetensors(path("out.safetensors")).tensors.at("logits") - expected).abs().max().item<double>(), 1e-4);
   EXPECT_THAT(error_of("import --from transformers imported.toml " + std::string(kGolden) + "text_t5/weights.safetensors --output other"),
               HasSubstr("is not a name of transformers' GPT2LMHeadModel"));

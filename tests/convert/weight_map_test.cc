@@ -136,5 +136,71 @@ TEST(WeightMapTest, ScenicShapesThatDoNotFitAreNamed) {
   EXPECT_THAT(error_of([&] { to_ours(scenic_pieces(whole, *shorter), whole, *shorter); }), HasSubstr("expected 3 stacked blocks"));
 }
 
+// A text model of a golden case: its width, vocabulary and blocks, other keys by TOML.
+std::shared_ptr<Model> text_model(const std::string& name, const std::string& keys, int64_t vocabulary) {
+  InputSpec spec;
+  spec.kind = InputSpec::Kind::kSymbols;
+  spec.vocabulary = spec.classes = vocabulary;
+  spec.length = 16;
+  spec.answers_each = true;
+  spec.decoder_length = name == "t5" ? 16 : 0;
+  const ModelEntry& entry = find_model(name);
+  const auto config = entry.make_config();
+  ConfigDocument::from_text("name = \"" + name + "\"\nwidth = 32\nheads = 4\n" + keys).read(*config);
+  config->resolve(spec);
+  return entry.make_model(*config, spec);
+}
+
+class TransformersTest : public ::testing::Test {
+ protected:
+  static std::string error(const NamedTensors& source, const Model& model) {
+    return error_of([&] { to_ours(transformers_pieces(source, model), source, model); });
+  }
+  static NamedTensors with(NamedTensors source, const std::string& name, const at::Tensor& tensor) {
+    source[name] = tensor;
+    return source;
+  }
+  const NamedTensors gpt_weights = weights_of("text_gpt"), t5_weights = weights_of("text_t5"), t5_1_1_weights = weights_of("text_t5_v1_1");
+  const std::shared_ptr<Model> gpt = text_model("gpt", "ffn_width = 64\nblocks = 2\n", 29),
+                               t5 = text_model("t5", "ffn_width = 32\nblocks = 2\nrelative_buckets = 8\n", 23);
+};
+
+TEST_F(TransformersTest, WhatStandsForTheEmbeddingEqualsIt) {
+  const at::Tensor embedding = gpt_weights.at("transformer.wte.weight"), shared = t5_weights.at("shared.weight");
+  EXPECT_EQ(error(with(gpt_weights, "lm_head.weight", embedding), *gpt), "");
+  EXPECT_THAT(error(with(gpt_weights, "lm_head.weight", embedding + 0.1), *gpt),
+              AllOf(HasSubstr("tensor lm_head.weight: expected the same numbers as transformer.wte.weight"),
+                    HasSubstr("set model.tied_embeddings = false")));
+  for (const char* copy : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) {
+    EXPECT_EQ(error(with(t5_weights, copy, shared), *t5), "");
+    EXPECT_THAT(error(with(t5_weights, copy, shared * 2), *t5),
+                AllOf(HasSubstr(copy), HasSubstr("expected the same numbers as shared.weight")));
+  }
+  const std::string gated = "ffn_width = 24\nblocks = 1\nrelative_buckets = 8\nactivation = \"gated_gelu\"\n";
+  EXPECT_EQ(error(t5_1_1_weights, *text_model("t5", gated + "tied_embeddings = false\n", 23)), "");
+  EXPECT_THAT(error(t5_1_1_weights, *text_model("t5", gated, 23)),
+              HasSubstr("tensor lm_head.weight: expected the same numbers as shared.weight"));
+}
+
+TEST_F(TransformersTest, ALeftoverOfPublishedFilesIsPassedOver) {
+  const std::string bias = "layer.1.EncDecAttention.relative_attention_bias.weight";
+  EXPECT_EQ(error(with(t5_weights, "decoder.block.0." + bias, at::ones({8, 4})), *t5), "");
+  EXPECT_THAT(error(with(t5_weights, "decoder.block.1." + bias, at::ones({8, 4})), *t5),
+              AllOf(HasSubstr("is not a name of"), HasSubstr("take it out of the file")));
+}
+
+TEST_F(TransformersTest, ShapesAreToldAsTheSourceHasThem) {
+  const std::string expand = "transformer.h.1.mlp.c_fc.weight", query = "encoder.block.0.layer.0.SelfAttention.q.weight";
+  EXPECT_THAT(
+      error(with(gpt_weights, expand, gpt_weights.at(expand).t().contiguous()), *gpt),
+      HasSubstr("tensor " + expand + ": expected [32, 64] ([in, out], for decoder.block_1.feed_forward.expand.weight), got [64, 32]"));
+  EXPECT_THAT(error(with(t5_weights, query, at::zeros({16, 32})), *t5),
+              HasSubstr("tensor " + query + ": expected [32, 32] (for rows 0 .. 31 of encoder.block_0.qkv.weight), got [16, 32]"));
+  // Three parts that have as many rows together, and yet are not these.
+  NamedTensors shifted = with(t5_weights, query, at::zeros({40, 32}));
+  shifted["encoder.block.0.layer.0.SelfAttention.v.weight"] = at::zeros({24, 32});
+  EXPECT_THAT(error(shifted, *t5), HasSubstr("expected [32, 32]"));
+}
+
 }  // namespace
 }  // namespace adatape

@@ -75,6 +75,36 @@ TEST_P(EveryModel, PackedForInferenceItAnswersTheSame) {
   EXPECT_TRUE(forward(*model, batch).logits.isfinite().all().item<bool>());
 }
 
+// The registry says which answers depend on no later element; a task that asks what comes next goes by that (train/run_config.cc).
+TEST_P(EveryModel, CausalModelsDoNotReadAhead) {
+  if (!GetParam().spec.answers_each) return;  // one answer an example
+  torch::NoGradGuard no_grad;
+  const auto model = GetParam().make();
+  const Batch batch = GetParam().batch();
+  Batch other = batch;
+  const std::vector<int64_t>& offsets = batch.answer_offsets();
+  const int64_t changed = offsets[2] - 1;  // the last element of the second example
+  if (batch.vectors.defined()) {
+    other.vectors = batch.vectors.clone();
+    other.vectors[changed] += 3;
+  } else {
+    torch::Tensor& symbols = batch.decoder_symbols.defined() ? other.decoder_symbols : other.symbols;
+    symbols = symbols.clone();
+    symbols[changed] = (symbols[changed] + 1) % GetParam().spec.vocabulary;
+  }
+  const torch::Tensor before = forward(*model, batch).logits, after = forward(*model, other).logits;
+  const auto difference = [&](int64_t first, int64_t end) {
+    return largest_difference(before.slice(0, first, end), after.slice(0, first, end));
+  };
+  EXPECT_GT(difference(changed, changed + 1), 1e-4);
+  const double earlier = difference(offsets[1], changed);
+  if (find_model(GetParam().model).causal) {
+    EXPECT_LE(earlier, 1e-6);
+  } else {
+    EXPECT_GT(earlier, 1e-4);
+  }
+}
+
 TEST_P(EveryModel, AnExampleIsTheSameAloneInAnyBatchAndOrder) {
   torch::NoGradGuard no_grad;
   const auto model = GetParam().make();

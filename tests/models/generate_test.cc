@@ -57,6 +57,21 @@ TEST_P(EveryTextModel, PromptsInABatchEqualAlone) {
   EXPECT_NE(generate(*model, prompts, options, {7, 8, 9}), together);
 }
 
+// Without identities a prompt has the draws of its symbols; given again, draws of its own.
+TEST_P(EveryTextModel, WhatStandsBesideAPromptChangesNothing) {
+  const auto model = std::dynamic_pointer_cast<TextModel>(GetParam().make());
+  GenerateOptions options;
+  options.symbols = 5;
+  options.temperature = 50;  // as good as uniform: equal answers are equal draws
+  const std::vector<int64_t> prompt = {1, 2, 3}, other = {3, 3};
+  const auto alone = generate(*model, {prompt}, options).front();
+  const auto beside = generate(*model, {other, prompt, prompt}, options);
+  EXPECT_EQ(beside[1], alone);
+  EXPECT_NE(beside[2], alone);
+  EXPECT_NE(beside[0], alone);
+  EXPECT_EQ(generate(*model, {prompt, other, prompt}, options), (std::vector<std::vector<int64_t>>{alone, beside[0], beside[2]}));
+}
+
 // Greedy answers are what forward finds likeliest, symbol by symbol.
 TEST_P(EveryTextModel, GreedyFollowsTheLogits) {
   torch::NoGradGuard no_grad;
@@ -99,11 +114,38 @@ TEST(GenerateTest, RefusesWhatCannotBe) {
   auto& text = dynamic_cast<TextModel&>(*model);
   GenerateOptions options;
   options.symbols = 8;
-  EXPECT_THAT(error_of([&] { generate(text, {{1, 2, 3}}, options); }), ::testing::HasSubstr("at most 9 symbols"));
+  EXPECT_THAT(error_of([&] {
+                generate(text, {{1, 2, 3}}, options);
+              }),
+              ::testing::HasSubstr("expected at most 7 symbols after a prompt of 3 (the model has 9 learned positions), got 8"));
+  EXPECT_THAT(error_of([&] { generate(text, {std::vector<int64_t>(10, 1)}, options); }),
+              ::testing::HasSubstr("prompts of at most 9 symbols (the model's learned positions), got one of 10"));
   EXPECT_THAT(error_of([&] { generate(text, {{}}, options); }), ::testing::HasSubstr("at least one symbol"));
   EXPECT_THAT(error_of([&] { generate(text, {{9}}, options); }), ::testing::HasSubstr("expected symbols 0 .. 3, got 9"));
   options.symbols = 0;
   EXPECT_TRUE(generate(text, {{1}}, options).front().empty());
+}
+
+// Nothing asked for: as much as the positions allow, for each prompt by itself. The last symbol is not read, so it needs no position.
+TEST(GenerateTest, AnswersAsMuchAsFits) {
+  const auto model = testing::make_model("gpt", "width = 8\nheads = 2\nffn_width = 8\n", answering_each(symbol_spec(9, 4)));
+  auto& text = dynamic_cast<TextModel&>(*model);
+  const auto answers = generate(text, {{1, 2, 3}, std::vector<int64_t>(9, 1), {1}}, {});
+  EXPECT_EQ(answers[0].size(), 7u);
+  EXPECT_EQ(answers[1].size(), 1u);
+  EXPECT_EQ(answers[2].size(), 9u);
+  GenerateOptions options;
+  options.symbols = 7;
+  EXPECT_EQ(generate(text, {{1, 2, 3}}, options).front(), answers[0]);
+
+  InputSpec two = answering_each(symbol_spec(9, 4));
+  two.decoder_length = 5;
+  const auto t5 = testing::make_model("t5", "width = 8\nheads = 2\nffn_width = 8\npositions = \"learned\"\n", two);
+  EXPECT_EQ(generate(dynamic_cast<TextModel&>(*t5), {{1, 2, 3}}, {}).front().size(), 9u);
+  options.symbols = 10;
+  EXPECT_THAT(error_of([&] { generate(dynamic_cast<TextModel&>(*t5), {{1, 2, 3}}, options); }), ::testing::HasSubstr("at most 9 symbols"));
+  const auto endless = testing::make_model("palm", "width = 8\nheads = 2\nffn_width = 8\n", answering_each(symbol_spec(9, 4)));
+  EXPECT_EQ(generate(dynamic_cast<TextModel&>(*endless), {{1}}, {}).front().size(), 100u);
 }
 
 TEST(TextSizesTest, ASizeSetsWhatTheFileDoesNot) {
@@ -134,6 +176,7 @@ TEST(TextConfigTest, WhatDoesNotFitIsNamed) {
   };
   EXPECT_THAT(error("gpt", "", symbol_spec(9, 4)), ::testing::HasSubstr("an answer for each element of a sequence"));
   EXPECT_THAT(error("gpt", "", testing::image_spec()), ::testing::HasSubstr("reads symbols"));
+  EXPECT_THAT(error("gpt2", "", each), ::testing::HasSubstr("set model.name = \"gpt\" and model.size = \"gpt2\""));
   EXPECT_THAT(error("t5", "", each), ::testing::HasSubstr("reads two sequences, the task gives one"));
   EXPECT_THAT(error("gpt", "", answering_each(symbol_spec(9, 3))), ::testing::HasSubstr("as many classes as symbols, got 3 and 4"));
   EXPECT_THAT(error("gpt", "width = 10\n", each), ::testing::HasSubstr("model.heads: expected a divisor of model.width 10"));

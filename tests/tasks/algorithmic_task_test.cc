@@ -111,6 +111,7 @@ TEST(AlgorithmicConfig, TextAndRefusals) {
   const AlgorithmicConfig config = configured("addition", "decoder");
   EXPECT_EQ(config.write_text(config.read_text("12+34")), "12+34");
   EXPECT_THROW(config.read_text("1 2"), Error);
+  EXPECT_THROW(configured("addition", "each").read_text("12+34"), Error);
   AlgorithmicConfig bad = config;
   bad.shortest = 9;
   try {

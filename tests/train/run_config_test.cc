@@ -43,6 +43,34 @@ TEST(RunConfig, NamesWhatIsWrong) {
               AllOf(HasSubstr("model.name: expected one of: adatape"), HasSubstr("does not set it")));
 }
 
+// Byte i + 1 is the answer at byte i: a model that sees it has nothing to learn.
+TEST(RunConfig, WhatFollowsIsAskedOfCausalModelsAlone) {
+  const auto error = [](const std::string& model, const std::string& task, const std::string& keys = "") {
+    return error_of([&] {
+      RunConfig::from_document(
+          ConfigDocument::from_text("[task]\nname = \"" + task + "\"\n" + keys + "[model]\nname = \"" + model + "\"\n"));
+    });
+  };
+  for (const char* model : {"transformer", "adatape", "universal_transformer", "pondernet", "avit", "u2t"}) {
+    EXPECT_THAT(error(model, "language_modelling"),
+                AllOf(HasSubstr("expected a causal model (act_rnn, gpt, palm) for task language_modelling"), HasSubstr(model)));
+  }
+  for (const char* model : {"gpt", "palm", "act_rnn"}) EXPECT_EQ(error(model, "language_modelling"), "") << model;
+  EXPECT_EQ(error("t5", "language_modelling", "prefix = 8\n"), "");
+  EXPECT_EQ(error("transformer", "algorithmic", "form = \"each\"\n"), "");
+}
+
+TEST(RunConfig, OneSequenceOrTwoNamesTheKey) {
+  const auto error = [](const std::string& keys) { return error_of([&] { RunConfig::from_document(ConfigDocument::from_text(keys)); }); };
+  const std::string text = "[task]\nname = \"language_modelling\"\n", digits = "[task]\nname = \"algorithmic\"\n",
+                    gpt = "[model]\nname = \"gpt\"\n", t5 = "[model]\nname = \"t5\"\n";
+  EXPECT_THAT(error(text + "prefix = 8\n" + gpt), HasSubstr("the task gives two; task.prefix = 0 gives one"));
+  EXPECT_THAT(error(text + t5), HasSubstr("the task gives one; task.prefix = 0 gives one, 1 or more gives two"));
+  EXPECT_THAT(error(digits + "form = \"each\"\n" + t5),
+              HasSubstr("the task gives one; task.form = \"each\" gives one, \"decoder\" gives two"));
+  EXPECT_THAT(error(digits + "[model]\nname = \"transformer\"\n"), HasSubstr("the task gives two; task.form"));
+}
+
 TEST(ConfigDifference, FindsTheFirstField) {
   RunConfig before = tiny_config({"model.name=adatape"});
   RunConfig same = tiny_config({"model.name=adatape"});

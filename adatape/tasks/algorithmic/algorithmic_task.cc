@@ -126,6 +126,8 @@ InputSpec AlgorithmicConfig::input_spec() const {
 }
 
 std::vector<int64_t> AlgorithmicConfig::read_text(const std::string& text) const {
+  ADATAPE_CHECK(form == "decoder", kWhere, "expected task.form = \"decoder\" for text that is answered, got \"", form,
+                "\", where a model fills blanks in and writes nothing on; `adatape evaluate` measures it");
   std::vector<int64_t> symbols;
   for (const char letter : text) {
     ADATAPE_CHECK((letter >= '0' && letter <= '9') || letter == '+', kWhere, "expected digits and +, got \"", text, '"');

@@ -22,6 +22,7 @@ struct AlgorithmicConfig : TaskConfig {
   std::string write_text(const std::vector<int64_t>& symbols) const override;
   int64_t start_symbol() const override;
   int64_t stop_symbol() const override;
+  std::string sequences_hint() const override { return "task.form = \"each\" gives one, \"decoder\" gives two"; }
 };
 
 // Symbols: 0 starts an answer, 1 ends it, 2 .. 11 are the digits, 12 is the plus sign, 13 a blank. The question is n digits, or n + n

@@ -23,6 +23,8 @@ struct LanguageModellingConfig : TaskConfig {
   InputSpec input_spec() const override;
   std::vector<int64_t> read_text(const std::string& text) const override;
   std::string write_text(const std::vector<int64_t>& symbols) const override;
+  bool answers_follow() const override { return true; }
+  std::string sequences_hint() const override { return "task.prefix = 0 gives one, 1 or more gives two"; }
 };
 
 // All files end to end are one text, split as TextWindows does. An example is a window of context + 1 bytes: the first `context` are its

@@ -1,0 +1,16 @@
+#include "adatape/cli/at_least.h"
+
+#include "adatape/core/check.h"
+
+namespace adatape::cli {
+
+CLI::Validator at_least(int64_t minimum) {
+  return {[minimum](const std::string& given) {
+            int64_t number = 0;
+            const bool good = CLI::detail::lexical_cast(given, number) && number >= minimum;
+            return good ? std::string() : concat("expected ", minimum, " or more, got ", given);
+          },
+          ""};
+}
+
+}  // namespace adatape::cli
