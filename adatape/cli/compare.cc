@@ -6,7 +6,9 @@
 
 #include "adatape/analysis/family.h"
 #include "adatape/analysis/report.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
+#include "adatape/cli/output_folder.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
 #include "adatape/core/files.h"
@@ -56,6 +58,7 @@ int compare(const Arguments& arguments) {
                 "--benchmarks goes with --family; add --family or leave it away");
   const std::vector<BenchmarkResult> benchmarks =
       arguments.benchmarks.empty() ? std::vector<BenchmarkResult>{} : read_benchmarks(arguments.benchmarks);
+  check_output_folder(arguments.output);
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   const c10::Device device = parse_device(arguments.device);
   Comparison comparison = read_comparison(arguments.runs, command_line());
@@ -108,7 +111,7 @@ std::function<int()> declare_compare(CLI::App& app) {
       ->type_name("DIR");
   app.add_option("--examples", arguments->examples, "test examples that tape lengths and cost by part are measured on")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   app.add_flag("--sweep", arguments->sweep, "measure models that halt by a threshold over the whole range of tape budgets (see evaluate)");
   app.add_flag("--speed", arguments->speed,

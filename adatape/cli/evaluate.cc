@@ -9,11 +9,13 @@
 
 #include "adatape/analysis/tape_budget_table.h"
 #include "adatape/analysis/tape_usage.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
+#include "adatape/core/utf8.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/tape_calibration.h"
@@ -112,8 +114,11 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
   line("examples/s", format_count(result.examples_per_second));
   if (result.by_covariate.size() > 1) {
     text += concat("  accuracy by ", result.covariate, "\n");
+    const std::vector<std::string> names = result.covariate == "class" ? run.task->class_names() : std::vector<std::string>{};
     for (const CovariateGroup& group : result.by_covariate) {
-      line(concat("  ", group.value), concat(formatted("%.2f %%", 100 * group.accuracy), " of ", group.examples));
+      const auto index = static_cast<size_t>(std::max(0.0, group.value));
+      line(index < names.size() ? "  " + for_terminal(names[index]) : concat("  ", group.value),
+           concat(formatted("%.2f %%", 100 * group.accuracy), " of ", group.examples));
     }
   }
   return text;
@@ -149,6 +154,9 @@ int evaluate_run(const Arguments& arguments) {
   const int64_t batch_size = arguments.batch_size > 0 ? arguments.batch_size : run.config.evaluation.batch_size;
   const int64_t examples = std::min(wanted, run.task->held_out_size(split));
   const std::vector<TapeSetting> settings = calibrated(arguments, run, device);
+  for (const TapeSetting& setting : settings) {
+    if (!setting.met) std::cerr << "adatape: " << unmet_budget(setting) << std::endl;
+  }
   const int64_t rounds = std::max<int64_t>(1, static_cast<int64_t>(settings.size()));
   Progress progress("evaluate", rounds * examples, "examples", /*quiet=*/arguments.json);
   std::vector<BudgetResult> results;
@@ -196,10 +204,10 @@ std::function<int()> declare_evaluate(CLI::App& app) {
       ->check(CLI::IsMember({"test", "validation"}))
       ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--examples", arguments->examples, "how many [evaluation.test_examples]")->type_name("N")->check(CLI::PositiveNumber);
+  app.add_option("--examples", arguments->examples, "how many [evaluation.test_examples]")->type_name("N")->check(at_least(1));
   app.add_option("--batch-size", arguments->batch_size, "examples in a forward pass [evaluation.batch_size]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   app.add_option("--tape-budget", arguments->budgets,
                  "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (60%); several, with commas: a table")
       ->type_name("X")
@@ -208,7 +216,7 @@ std::function<int()> declare_evaluate(CLI::App& app) {
   app.add_flag("--sweep", arguments->sweep, "a table over the whole range of budgets");
   app.add_option("--calibration-examples", arguments->calibration_examples, "validation examples that thresholds are found on")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   app.add_flag("--parts", arguments->parts, "FLOPs and bytes of each part of the model");
   arguments->inference.declare(app);

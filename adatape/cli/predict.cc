@@ -12,6 +12,7 @@
 
 #include "adatape/analysis/draw_reading.h"
 #include "adatape/analysis/tape_budget_table.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/cli/tape_budget_option.h"
@@ -261,7 +262,7 @@ std::function<int()> declare_predict(CLI::App& app) {
   app.add_option("PICTURE", arguments->pictures, "JPEG or PNG files")->required();
   app.add_option("--top", arguments->top, "classes to name, the most probable first")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   app.add_option("--show", arguments->show, "folder for pictures of what was read")->type_name("DIR");
   app.add_option("--set", arguments->assignments, "change a key of its config.toml (may be repeated); keys that change shapes are refused")

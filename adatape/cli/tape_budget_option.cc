@@ -1,5 +1,9 @@
 #include "adatape/cli/tape_budget_option.h"
 
+#include <iostream>
+
+#include "adatape/analysis/tape_budget_table.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/core/check.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
@@ -29,7 +33,7 @@ void TapeBudgetOption::declare(CLI::App& app) {
       ->type_name("X");
   app.add_option("--calibration-examples", calibration_examples, "validation examples that thresholds are found on")
       ->type_name("N")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
 }
 
@@ -46,6 +50,7 @@ std::optional<TapeSetting> TapeBudgetOption::apply(LoadedRun& run, c10::Device d
   const TapeSetting setting = calibration.find(budget);
   progress.finish();
   apply_tape_setting(run, setting);
+  if (!setting.met) std::cerr << "adatape: " << unmet_budget(setting) << std::endl;
   return setting;
 }
 

@@ -83,6 +83,7 @@ TEST_F(PredictCommandTest, NamesClassesAndShowsWhatWasRead) {
 
   // evaluate sees pictures in the same way: the folder's own pictures are its task.
   write_two_classes(path("data"), "train", 12);
+  EXPECT_THAT(run("evaluate run").output, AllOf(HasSubstr("accuracy by class\n    blue "), HasSubstr("\n    red ")));
   const Outcome evaluated = run("evaluate run --json");
   EXPECT_EQ(evaluated.status, 0) << evaluated.errors;
   EXPECT_EQ(json::parse(evaluated.output)["accuracy"], 1.0);
@@ -222,6 +223,7 @@ TEST_F(PredictCommandTest, SaysWhatIsWrong) {
   ASSERT_EQ(run("train tiny.toml -q -o run --set training.steps=5").status, 0);
   EXPECT_THAT(error_of("predict run red.jpg"), HasSubstr("expected a model of pictures, got one of task parity"));
   EXPECT_THAT(error_of("predict run"), HasSubstr("PICTURE"));
+  EXPECT_THAT(error_of("predict run red.jpg --top 0"), HasSubstr("--top: expected 1 or more, got 0 (see"));
   EXPECT_THAT(error_of("predict run red.jpg --precision float16"), HasSubstr("--precision"));
 }
 
