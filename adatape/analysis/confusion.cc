@@ -73,7 +73,7 @@ void add_confusions(Page& page, const Comparison& comparison) {
       if (result.contains(key) && result.at(key).is_number())
         numbers += concat(", ", name, " ", percent_text(result.at(key).get<double>()));
     };
-    add("top5_accuracy", "top-5");
+    if (confusion.size() > 5) add("top5_accuracy", "top-5");  // of fewer classes it is 100 %
     add("calibration_error", "expected calibration error");
     page.html(concat("<details class=\"run\"", first ? " open" : "", "><summary>", escape_html(model.name), ": top-1 ",
                      percent_text(model.first().accuracy), numbers, "</summary>\n"));

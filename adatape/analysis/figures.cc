@@ -329,14 +329,19 @@ Figure accuracy_by_covariate_figure(const Comparison& comparison, const ModelInd
     const ordered_json& by = result["accuracy_by_covariate"];
     if (!by.is_object() || !by.contains("groups") || !by["groups"].is_array() || by["groups"].size() < 2) continue;
     ordered_json x = ordered_json::array(), y = ordered_json::array(), text = ordered_json::array();
+    const std::string name = by.value("covariate", ordered_json("")).is_string() ? by["covariate"].get<std::string>() : "";
+    const bool classes = name == "class";
+    const size_t named = index < comparison.measurements.size() ? comparison.measurements[index].class_names.size() : 0;
     for (const ordered_json& group : by["groups"]) {
-      x.push_back(group.value("value", ordered_json()));
+      const ordered_json value = group.value("value", ordered_json());
+      const double place = classes && value.is_number() ? value.get<double>() : -1;
+      const bool is_named = place >= 0 && place < static_cast<double>(named);
+      x.push_back(is_named ? ordered_json(escape_html(comparison.measurements[index].class_names[static_cast<size_t>(place)])) : value);
       y.push_back(group.value("accuracy", ordered_json()));
       text.push_back(group.value("examples", ordered_json()));
     }
-    const std::string name = by.value("covariate", ordered_json("")).is_string() ? by["covariate"].get<std::string>() : "";
     ordered_json trace = {{"type", "scatter"},
-                          {"mode", "lines+markers"},
+                          {"mode", classes ? "markers" : "lines+markers"},
                           {"x", x},
                           {"y", y},
                           {"text", text},

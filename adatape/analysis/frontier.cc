@@ -61,8 +61,10 @@ Figure accuracy_against(const Comparison& comparison, const CostAxis& axis) {
   figure["layout"]["yaxis"]["tickformat"] = ".4~%";
   figure["layout"]["showlegend"] = true;
   figure["layout"]["xaxis"]["exponentformat"] = "SI";
-  double least = std::numeric_limits<double>::infinity(), most = 0;
+  double least = std::numeric_limits<double>::infinity(), most = 0, worst = 1, best = 0;
   for (const FinishedRun& run : comparison.runs) {
+    worst = std::min(worst, run.accuracy);
+    best = std::max(best, run.accuracy);
     least = std::min(least, run.*axis.value);
     most = std::max(most, run.*axis.value);
   }
@@ -71,6 +73,9 @@ Figure accuracy_against(const Comparison& comparison, const CostAxis& axis) {
   } else {
     figure["layout"]["xaxis"]["rangemode"] = "tozero";
   }
+
+  // About one accuracy alone plotly would lay an axis to 150 % and more.
+  if (best - worst < 1e-6) figure["layout"]["yaxis"]["range"] = {std::max(0.0, best - 0.05), std::min(1.005, best + 0.05)};
 
   ordered_json line_x = ordered_json::array(), line_y = ordered_json::array();
   for (const FrontierPoint& point : frontier_points(comparison, axis)) {

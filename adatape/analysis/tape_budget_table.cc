@@ -16,6 +16,11 @@ std::string settings_text(const TapeSetting& setting) {
   return text;
 }
 
+std::string reached_text(const TapeSetting& setting) {
+  return setting.budget.share_of_flops ? percent_text(setting.flops_share) + " of the FLOPs of full tapes"
+                                       : number_text("%.3f", setting.tape_tokens) + " tape tokens";
+}
+
 }  // namespace
 
 Table tape_budget_table(const std::vector<BudgetResult>& results) {
@@ -55,15 +60,17 @@ Table tape_budget_table(const std::vector<BudgetResult>& results) {
 std::string tape_budget_remarks(const std::vector<BudgetResult>& results) {
   std::string text;
   for (const auto& [setting, result] : results) {
-    const std::string reached = setting.budget.share_of_flops ? percent_text(setting.flops_share) + " of the FLOPs of full tapes"
-                                                              : number_text("%.3f", setting.tape_tokens) + " tape tokens";
-    text += concat("  budget ", setting.budget.text, ": ", reached, " on ", setting.examples, " validation examples by ",
+    text += concat("  budget ", setting.budget.text, ": ", reached_text(setting), " on ", setting.examples, " validation examples by ",
                    settings_text(setting));
     if (setting.beyond_training) text += "; this T is beyond training";
     if (!setting.met) text += "; the budget cannot be met, this is the nearest below it";
     text += "\n";
   }
   return text;
+}
+
+std::string unmet_budget(const TapeSetting& setting) {
+  return concat("tape budget ", setting.budget.text, " cannot be met; what follows is the nearest below it, ", reached_text(setting));
 }
 
 nlohmann::ordered_json tape_budgets_json(const std::vector<BudgetResult>& results) {

@@ -25,6 +25,9 @@ std::string tape_budget_remarks(const std::vector<BudgetResult>& results);
 
 // [{"budget", "threshold_share", "settings": ["model.readers.0.threshold=2.4"], "beyond_training", "met", "calibrated": {...}, "accuracy",
 // ...}]
+// What to say before results of a setting that is not what was asked for: "tape budget 50 cannot be met: the nearest below is ...".
+std::string unmet_budget(const TapeSetting& setting);
+
 nlohmann::ordered_json tape_budgets_json(const std::vector<BudgetResult>& results);
 
 }  // namespace adatape

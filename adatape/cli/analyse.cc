@@ -11,6 +11,7 @@
 #include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
+#include "adatape/cli/output_folder.h"
 #include "adatape/cli/tape_budget_option.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
@@ -50,6 +51,8 @@ int analyse(const Arguments& arguments) {
   LoadedRun run = load_run(arguments.folder, {}, device);
   arguments.inference.prepare(*run.model, device);
   const std::string output = arguments.output.empty() ? arguments.folder + "/analysis" : arguments.output;
+  check_output_folder(output);
+  const std::string script = plotly_script();
   std::string remark;
   if (const auto setting = arguments.budget.apply(run, device, /*quiet=*/false)) {
     remark = concat("tape budget ", setting->budget.text, setting->met ? "" : ", nearest below",
@@ -63,7 +66,6 @@ int analyse(const Arguments& arguments) {
     progress.update(done);
   });
   progress.finish();
-  const std::string script = plotly_script();
   make_directories(output);
   const std::vector<std::string> pictures = write_survey_pictures(survey, output);
   write_file_atomically(output + "/analysis.json", survey_json(survey).dump(1) + "\n");

@@ -7,8 +7,9 @@ namespace adatape::cli {
 CLI::Validator at_least(int64_t minimum) {
   return {[minimum](const std::string& given) {
             int64_t number = 0;
-            const bool good = CLI::detail::lexical_cast(given, number) && number >= minimum;
-            return good ? std::string() : concat("expected ", minimum, " or more, got ", given);
+            const bool whole = CLI::detail::lexical_cast(given, number);
+            return whole && number >= minimum ? std::string()
+                                              : concat("expected ", whole ? "" : "a whole number, ", minimum, " or more, got ", given);
           },
           ""};
 }

@@ -8,6 +8,7 @@
 #include "adatape/analysis/report.h"
 #include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
+#include "adatape/cli/output_folder.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
 #include "adatape/core/files.h"
@@ -58,6 +59,7 @@ int compare(const Arguments& arguments) {
                 "--benchmarks goes with --family; add --family or leave it away");
   const std::vector<BenchmarkResult> benchmarks =
       arguments.benchmarks.empty() ? std::vector<BenchmarkResult>{} : read_benchmarks(arguments.benchmarks);
+  check_output_folder(arguments.output);
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   const c10::Device device = parse_device(arguments.device);
   Comparison comparison = read_comparison(arguments.runs, command_line());

@@ -15,6 +15,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
+#include "adatape/core/utf8.h"
 #include "adatape/train/gradients.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
@@ -118,8 +119,11 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
   line("examples/s", format_count(result.examples_per_second));
   if (result.by_covariate.size() > 1) {
     text += concat("  accuracy by ", result.covariate, "\n");
+    const std::vector<std::string> names = result.covariate == "class" ? run.task->class_names() : std::vector<std::string>{};
     for (const CovariateGroup& group : result.by_covariate) {
-      line(concat("  ", group.value), concat(formatted("%.2f %%", 100 * group.accuracy), " of ", group.examples));
+      const auto index = static_cast<size_t>(std::max(0.0, group.value));
+      line(index < names.size() ? "  " + for_terminal(names[index]) : concat("  ", group.value),
+           concat(formatted("%.2f %%", 100 * group.accuracy), " of ", group.examples));
     }
   }
   return text;
@@ -155,6 +159,9 @@ int evaluate_run(const Arguments& arguments) {
   const int64_t batch_size = arguments.batch_size > 0 ? arguments.batch_size : run.config.evaluation.batch_size;
   const int64_t examples = std::min(wanted, run.task->held_out_size(split));
   const std::vector<TapeSetting> settings = calibrated(arguments, run, device);
+  for (const TapeSetting& setting : settings) {
+    if (!setting.met) std::cerr << "adatape: " << unmet_budget(setting) << std::endl;
+  }
   const int64_t rounds = std::max<int64_t>(1, static_cast<int64_t>(settings.size()));
   Progress progress("evaluate", rounds * examples, "examples", /*quiet=*/arguments.json);
   std::vector<BudgetResult> results;

@@ -14,7 +14,9 @@ namespace {
 
 constexpr const char* kMore =
     "The way back of `adatape import`.\n"
-    "timm: the state_dict of VisionTransformer as a safetensors file, of a model \"vit\" on images with exact GELU; the same bits.\n"
+    "timm: the state_dict of VisionTransformer as a safetensors file, of a model \"vit\" on images with exact GELU; the same bits. The "
+    "call\n"
+    "that makes the model in Python is printed; model.load_state_dict(safetensors.torch.load_file(FILE)) fills it.\n"
     "\n"
     "Example:\n"
     "  adatape export runs/vit --to timm --output vit.safetensors";
@@ -27,15 +29,12 @@ int run(const Options& options) {
   ADATAPE_CHECK(!std::filesystem::exists(options.output), options.output,
                 "expected a new file, found something there; choose another --output or remove it");
   const LoadedRun loaded = load_run(options.model, {}, at::kCPU, /*with_task=*/false);
-  const auto* config = dynamic_cast<const EncoderConfig*>(loaded.config.model.get());
+  const auto* config = dynamic_cast<const TransformerConfig*>(loaded.config.model.get());
   ADATAPE_CHECK(config != nullptr && config->name == "vit", "export", "expected a model \"vit\", got \"", loaded.config.model->name,
                 "\"; timm has no other model of ours");
   const NamedTensors tensors = to_timm(*config, *loaded.model);
   write_safetensors(options.output, tensors, {{"format", "pt"}, {"adatape_version", kVersion}});
-  std::cout << options.output << ": " << tensors.size() << " tensors; timm.create_model(\"vit_base_patch16_224\", img_size=("
-            << loaded.config.task->input_spec().height << ", " << loaded.config.task->input_spec().width
-            << "), in_chans=" << loaded.config.task->input_spec().channels << ", num_classes=" << loaded.config.task->input_spec().classes
-            << ", patch_size=" << config->stem.patch << ", embed_dim=" << config->width << ", num_heads=" << config->heads << ")\n";
+  std::cout << options.output << ": " << tensors.size() << " tensors of " << timm_call(*config, loaded.config.task->input_spec()) << "\n";
   return 0;
 }
 

@@ -22,6 +22,7 @@
 #include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
 #include "adatape/data/decode.h"
+#include "adatape/data/read_picture.h"
 #include "adatape/data/write_png.h"
 #include "adatape/models/tape_front.h"
 #include "adatape/tasks/image_classification/image_classification_config.h"
@@ -34,13 +35,16 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using nlohmann::ordered_json;
 
+constexpr const char* kDrawn = "adatape predict --show";  // in each drawing, so that it can be told from a person's pictures
+
 constexpr const char* kMore =
     "Pictures are JPEG or PNG of any size and colour; they are resized, cropped and turned into the model's colours as its config.toml\n"
     "says. Tokens: those of the longest block, tape included. Time: the forward pass of this picture alone, after one that warms up.\n"
     "--tape-budget moves the halting thresholds until the validation examples of the run's own data read as much on average, as in\n"
     "`adatape evaluate`, and prints them as --set assignments, with which predict needs no data; a single picture reads more or less.\n"
-    "--show writes a PNG for each picture: as the model saw it, and beside it the patches that were read, shaded by weight and numbered\n"
-    "by step. A picture that is missing or broken is reported, the others go on, and the exit status is 1.\n"
+    "--show DIR writes DIR/NAME.read.png for each picture: as the model saw it, and beside it the patches that were read, shaded by\n"
+    "weight and numbered by step. It replaces its own drawings of an earlier call and nothing else. A picture that is missing or broken\n"
+    "is reported, the others go on, and the exit status is 1.\n"
     "\n"
     "Examples:\n"
     "  adatape predict runs/fashion/adatape shirt.jpg boot.png --show shown\n"
@@ -81,6 +85,7 @@ class Predictor {
       };
       ADATAPE_CHECK(tape != nullptr && std::any_of(tape->readers.begin(), tape->readers.end(), in_picture), arguments.folder,
                     "--show expects a model that reads a tape from patches of the picture, got ", run_.config.model->name);
+      drawings_ = choose_drawings(arguments);
       make_directories(arguments.show);
     }
     arguments.inference.prepare(*run_.model, device);
@@ -95,9 +100,10 @@ class Predictor {
   const std::optional<TapeSetting>& budget() const { return budget_; }
 
   // What there is to say about one picture. Error when it cannot be read.
-  ordered_json predict(const std::string& file) {
+  ordered_json predict(size_t index) {
+    const std::string& file = arguments_.pictures[index];
     const auto start = Clock::now();
-    const std::string bytes = read_file(file);
+    const std::string bytes = read_picture_file(file);
     const std::string name = printable(file);
     const Picture whole = decode_picture({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), name});
     const Picture view = centre_view(whole, preprocess_);
@@ -109,7 +115,10 @@ class Predictor {
       row["tape_budget"] = {{"budget", budget_->budget.text}, {"met", budget_->met}, {"settings", tape_setting_assignments(*budget_)}};
     row["seconds"] = seconds;
     row["preparing_seconds"] = preparing;
-    if (!arguments_.show.empty()) row["shown"] = show(file, view, output);
+    if (!arguments_.show.empty()) {
+      show(drawings_[index], view, output);
+      row["shown"] = drawings_[index];
+    }
     return row;
   }
 
@@ -158,18 +167,34 @@ class Predictor {
     row["flops"] = flops;
   }
 
-  std::string show(const std::string& file, const Picture& view, const ModelOutput& output) {
+  // The file of each picture's drawing. Error where one would take the place of a file that no --show has made, or of a picture to read.
+  static std::vector<std::string> choose_drawings(const Arguments& arguments) {
+    std::error_code ignored;
+    std::set<fs::path> inputs;
+    for (const std::string& picture : arguments.pictures) inputs.insert(fs::weakly_canonical(picture, ignored));
+    std::set<std::string> names;
+    std::vector<std::string> drawings;
+    for (const std::string& picture : arguments.pictures) {
+      const std::string stem = printable(fs::path(picture).stem().string());
+      std::string name = stem;
+      for (int64_t i = 2; !names.insert(name).second; ++i) name = concat(stem, '_', i);  // pictures of one name in several folders
+      const fs::path path = fs::path(arguments.show) / (name + ".read.png");
+      const bool read = inputs.count(fs::weakly_canonical(path, ignored)) > 0;
+      ADATAPE_CHECK(!read && (!fs::exists(path, ignored) || png_is_by(path.string(), kDrawn)), "--show",
+                    "expected to write only drawings of its own, got ", path.string(),
+                    read ? ", one of the pictures to read" : ", a file that --show has not made", "; choose another folder");
+      drawings.push_back(path.string());
+    }
+    return drawings;
+  }
+
+  void show(const std::string& path, const Picture& view, const ModelOutput& output) const {
     const auto& tape = dynamic_cast<const TapeFrontConfig&>(*run_.config.model);
     std::vector<ExampleReading> readings;
     for (const TapeReading& reading : output.readings) {
       readings.push_back(example_reading(reading, 0, tape, run_.config.task->input_spec(), 0));
     }
-    const std::string stem = printable(fs::path(file).stem().string());
-    std::string name = stem;
-    for (int64_t i = 2; !shown_.insert(name).second; ++i) name = concat(stem, '_', i);  // pictures of one name in several folders
-    std::string path = (fs::path(arguments_.show) / (name + ".png")).string();
-    write_png(path, draw_readings(as_model_sees(view), readings));
-    return path;
+    write_png(path, draw_readings(as_model_sees(view), readings), kDrawn);
   }
 
   Picture as_model_sees(Picture view) const {
@@ -185,33 +210,34 @@ class Predictor {
   std::optional<TapeSetting> budget_;
   Preprocess preprocess_;
   std::vector<std::string> classes_;
-  bool sigmoid_ = false;  // each class for itself: probabilities do not add up to 1
-  std::set<std::string> shown_;
+  bool sigmoid_ = false;               // each class for itself: probabilities do not add up to 1
+  std::vector<std::string> drawings_;  // of --show, a path for each picture
 };
 
 std::string text_of(const ordered_json& row) {
-  std::string text = concat(row["file"].get<std::string>(), " (", row["width"].dump(), " x ", row["height"].dump(), ")\n");
+  std::string text = concat(for_terminal(row["file"].get<std::string>()), " (", row["width"].dump(), " x ", row["height"].dump(), ")\n");
   for (const ordered_json& answer : row["top"]) {
-    text += concat("  ", formatted("%6.2f %%", 100 * answer["probability"].get<double>()), "  ", answer["class"].get<std::string>(), "\n");
+    text += concat("  ", formatted("%6.2f %%", 100 * answer["probability"].get<double>()), "  ",
+                   for_terminal(answer["class"].get<std::string>()), "\n");
   }
   text += concat("  ", row["tokens"].dump(), " tokens");
   if (row["tape_length"] != 0) text += concat(", ", row["tape_length"].dump(), " of them on tape");
   text += concat(", ", format_count(row["flops"].get<double>(), "FLOPs"), ", ", formatted("%.2f ms", 1000 * row["seconds"].get<double>()));
-  if (row.contains("shown")) text += concat(", shown in ", row["shown"].get<std::string>());
+  if (row.contains("shown")) text += concat(", shown in ", for_terminal(row["shown"].get<std::string>()));
   return text + "\n";
 }
 
 int predict(const Arguments& arguments) {
-  install_stop_handlers();
   const at::NoGradGuard no_grad;
   Predictor predictor(arguments, arguments.inference.start());
+  install_stop_handlers();  // until here nothing is lost by ending at once
   if (predictor.budget() && !arguments.json) std::cout << tape_budget_remarks({BudgetResult{*predictor.budget(), {}}});
   ordered_json rows = ordered_json::array();
   bool failed = false;
-  for (const std::string& file : arguments.pictures) {
+  for (size_t index = 0; index < arguments.pictures.size(); ++index) {
     if (stop_requested()) throw Interrupted("prediction stopped");
     try {
-      ordered_json row = predictor.predict(file);
+      ordered_json row = predictor.predict(index);
       if (arguments.json) {
         rows.push_back(std::move(row));
       } else {
@@ -220,7 +246,7 @@ int predict(const Arguments& arguments) {
     } catch (const Error& error) {
       failed = true;
       std::cerr << "adatape: " << error.what() << std::endl;
-      if (arguments.json) rows.push_back({{"file", printable(file)}, {"error", printable(error.what())}});
+      if (arguments.json) rows.push_back({{"file", printable(arguments.pictures[index])}, {"error", printable(error.what())}});
     }
   }
   if (arguments.json) std::cout << rows.dump(2) << "\n";

@@ -1,6 +1,10 @@
 #include "adatape/cli/tape_budget_option.h"
 #include "adatape/cli/at_least.h"
 
+#include <iostream>
+
+#include "adatape/analysis/tape_budget_table.h"
+#include "adatape/cli/at_least.h"
 #include "adatape/core/check.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
@@ -47,6 +51,7 @@ std::optional<TapeSetting> TapeBudgetOption::apply(LoadedRun& run, c10::Device d
   const TapeSetting setting = calibration.find(budget);
   progress.finish();
   apply_tape_setting(run, setting);
+  if (!setting.met) std::cerr << "adatape: " << unmet_budget(setting) << std::endl;
   return setting;
 }
 

@@ -14,7 +14,10 @@
 #include "adatape/core/files.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
+#include "adatape/core/utf8.h"
+#include "adatape/models/encoder_config.h"
 #include "adatape/models/registry.h"
+#include "adatape/tasks/image_classification/image_classification_task.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/trainer.h"
@@ -42,8 +45,37 @@ struct Arguments {
   bool resume = false, quiet = false;
 };
 
+// "; did you mean A or B?": configurations of the folder whose names begin like the one that is missing, or the one with the nearest name.
+std::string near_configurations(const fs::path& missing) {
+  std::vector<std::string> names, near;
+  std::error_code code;
+  const fs::path folder = missing.has_parent_path() ? missing.parent_path() : fs::path(".");
+  for (fs::directory_iterator each(folder, code), end; !code && each != end; each.increment(code)) {
+    if (each->path().extension() == ".toml") names.push_back(each->path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  const std::string stem = missing.stem().string();
+  std::copy_if(names.begin(), names.end(), std::back_inserter(near), [&](const std::string& name) { return name.starts_with(stem); });
+  if (const std::string name = nearest_word(missing.filename().string(), names); near.empty() && !name.empty()) near.push_back(name);
+  std::string hint;
+  for (size_t i = 0; i < near.size(); ++i) {
+    hint += i == 0 ? "; did you mean " : i + 1 < near.size() ? ", " : " or ";
+    hint += missing.has_parent_path() ? (missing.parent_path() / near[i]).string() : near[i];
+  }
+  return hint.empty() ? "" : hint + "?";
+}
+
+// What the model never sees where patches do not fill the picture; "" where they do.
+std::string unseen_border(const ModelConfig& model, const InputSpec& input) {
+  const auto* encoder = dynamic_cast<const EncoderConfig*>(&model);
+  if (input.kind != InputSpec::Kind::kImages || encoder == nullptr || encoder->stem.input != "patches") return "";
+  const int64_t patch = encoder->stem.patch, rows = input.height % patch, columns = input.width % patch;
+  if (rows == 0 && columns == 0) return "";
+  return concat("pictures of ", input.height, " x ", input.width, " are no multiple of patches of ", patch, " x ", patch, ": the last ",
+                rows, " rows and ", columns, " columns are never seen; choose task.height and task.width to fit model.patch");
+}
+
 int train(const Arguments& arguments) {
-  install_stop_handlers();
   ADATAPE_CHECK(!arguments.config.empty() || arguments.resume, "train", "expected a configuration file; only --resume goes without one");
   ADATAPE_CHECK(!arguments.config.empty() || !arguments.output.empty(), "train",
                 "--resume without a configuration file needs --output DIR, the run to go on with");
@@ -54,6 +86,7 @@ int train(const Arguments& arguments) {
     config_path = output + "/config.toml";
     ADATAPE_CHECK(fs::exists(config_path), output, "config.toml is missing, so there is no run to resume; name the configuration file");
   }
+  ADATAPE_CHECK(fs::exists(config_path), "cannot read " + config_path, "No such file or directory", near_configurations(config_path));
   ConfigDocument document = ConfigDocument::from_file(config_path);
   for (const std::string& assignment : arguments.assignments) document.set(assignment);
   if (arguments.seed) document.set(concat("training.seed=", *arguments.seed));
@@ -76,9 +109,12 @@ int train(const Arguments& arguments) {
   }
   const std::vector<std::string> notes = task->notes();
   const auto tell = [&](const std::string& note) {
-    if (!arguments.quiet) std::cerr << "adatape: " << note << std::endl;
+    if (!arguments.quiet) std::cerr << "adatape: " << for_terminal(note) << std::endl;
   };
+  if (const auto* pictures = dynamic_cast<const ImageClassificationTask*>(task.get())) tell(pictures->describe_data());
+  if (const std::string unseen = unseen_border(*config.model, task->input_spec()); !unseen.empty()) tell(unseen);
   for (const std::string& note : notes) tell(note);
+  install_stop_handlers();  // until here nothing is lost by ending at once
   Trainer trainer(config, *task, *model,
                   {.output = output, .command = command_line(), .device = device, .resume = arguments.resume, .quiet = arguments.quiet});
   const nlohmann::ordered_json result = trainer.run();

@@ -1,5 +1,7 @@
 #include "adatape/convert/timm.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <regex>
 
@@ -55,6 +57,18 @@ std::string timm_name(const std::string& ours, bool norm_after_pooling) {
   return "";
 }
 
+// timm makes int(width * ratio) of it: the shortest number that gives ours.
+std::string mlp_ratio(int64_t width, int64_t ffn_width) {
+  const auto exact = static_cast<double>(width);
+  char text[32];
+  for (int digits = 1; digits <= 17; ++digits) {
+    std::snprintf(text, sizeof text, "%.*g", digits, static_cast<double>(ffn_width) / exact);
+    if (static_cast<int64_t>(exact * std::strtod(text, nullptr)) == ffn_width) return text;
+  }
+  std::snprintf(text, sizeof text, "%.17g", (static_cast<double>(ffn_width) + 0.5) / exact);  // rounding had fallen short
+  return text;
+}
+
 }  // namespace
 
 std::vector<WeightPiece> timm_pieces(const NamedTensors& source, const Model&) {
@@ -92,6 +106,15 @@ NamedTensors to_timm(const EncoderConfig& config, const Model& model) {
   }
   ADATAPE_CHECK(result.contains("pos_embed"), "export", "expected model.positions = true, as timm's VisionTransformer has them");
   return result;
+}
+
+std::string timm_call(const TransformerConfig& config, const InputSpec& input) {
+  const auto truth = [](bool value) { return value ? "True" : "False"; };
+  return concat("timm.create_model(\"vit_base_patch16_224\", img_size=(", input.height, ", ", input.width, "), in_chans=", input.channels,
+                ", num_classes=", input.classes, ", patch_size=", config.stem.patch, ", embed_dim=", config.width,
+                ", depth=", config.blocks, ", num_heads=", config.heads, ", mlp_ratio=", mlp_ratio(config.width, config.ffn_width),
+                ", class_token=", truth(config.stem.class_token), ", global_pool=\"", config.head.pooling == "token" ? "token" : "avg",
+                "\", fc_norm=", truth(config.head.norm == "after_pooling"), ")");
 }
 
 }  // namespace adatape

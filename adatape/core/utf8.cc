@@ -31,4 +31,27 @@ std::string printable(std::string_view text) {
   return shown;
 }
 
+std::string for_terminal(std::string_view text) {
+  constexpr const char* kDigits = "0123456789abcdef";
+  const std::string whole = printable(text);
+  std::string shown;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    auto code = static_cast<unsigned char>(whole[i]);
+    // U+0080 to U+009F, C2 80 to C2 9F in UTF-8, are control characters too.
+    const bool high = code == 0xc2 && i + 1 < whole.size() && static_cast<unsigned char>(whole[i + 1]) < 0xa0;
+    if (high) code = static_cast<unsigned char>(whole[++i]);
+    if (code == '\n' || code == '\t' || code == '\r') {
+      shown += '\\';
+      shown += code == '\n' ? 'n' : code == '\t' ? 't' : 'r';
+    } else if (high || code < 0x20 || code == 0x7f) {
+      shown += "\\x";
+      shown += kDigits[code >> 4];
+      shown += kDigits[code & 0xf];
+    } else {
+      shown += whole[i];
+    }
+  }
+  return shown;
+}
+
 }  // namespace adatape

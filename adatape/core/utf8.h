@@ -12,4 +12,8 @@ bool is_utf8(std::string_view text);
 // The same text where it is UTF-8; elsewhere each byte beyond ASCII becomes "?". For error texts and JSON.
 std::string printable(std::string_view text);
 
+// What of it may go to a terminal: as printable, and control characters (C0, DEL and C1) written as in C: "\n", "\x1b". A name of a file
+// could else move the cursor or colour the screen.
+std::string for_terminal(std::string_view text);
+
 }  // namespace adatape

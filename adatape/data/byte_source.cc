@@ -69,10 +69,13 @@ struct ByteSource::Impl {
 
 ByteSource::ByteSource(const std::string& path) : impl_(std::make_unique<Impl>()) {
   impl_->name = std::filesystem::path(path).filename().string();
+  std::error_code ignored;
+  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
+  ADATAPE_CHECK(!std::filesystem::exists(status) || std::filesystem::is_regular_file(status), "data", impl_->name,
+                ": expected a plain file at ", path, ", got a ",
+                std::filesystem::is_directory(status) ? "folder" : "pipe, device or socket");  // which would wait for ever
   impl_->file = std::fopen(path.c_str(), "rb");
   ADATAPE_CHECK(impl_->file != nullptr, "data", impl_->name, ": expected a readable file at ", path, ", got \"", std::strerror(errno), '"');
-  std::error_code ignored;
-  ADATAPE_CHECK(!std::filesystem::is_directory(path, ignored), "data", impl_->name, ": expected a file at ", path, ", got a folder");
   impl_->refill();
   impl_->gzip = impl_->stream.avail_in >= 2 && impl_->buffer[0] == 0x1f && impl_->buffer[1] == 0x8b;
   if (!impl_->gzip) return;

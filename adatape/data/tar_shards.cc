@@ -16,6 +16,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/utf8.h"
 #include "adatape/data/image_folder.h"
+#include "adatape/data/read_picture.h"
 
 namespace adatape {
 namespace {
@@ -29,11 +30,14 @@ constexpr int64_t kLargestClass = 1 << 24;
 // A file open for reading at places.
 class PlacedFile {
  public:
-  explicit PlacedFile(const std::string& path) : name_(printable(fs::path(path).filename().string())) {
-    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    ADATAPE_CHECK(descriptor_ >= 0, name_, "expected a readable tar file at ", printable(path), ", got \"", std::strerror(errno), '"');
+  explicit PlacedFile(const std::string& path) : name_(printable(path)) {
+    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe would wait for who writes
+    ADATAPE_CHECK(descriptor_ >= 0, name_, "expected a readable tar file, got \"", std::strerror(errno), '"');
     struct stat status {};
-    if (::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode)) size_ = status.st_size;
+    const bool plain = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
+    if (!plain) ::close(descriptor_);
+    ADATAPE_CHECK(plain, name_, "expected a plain file, got a folder, pipe, device or socket");
+    size_ = status.st_size;
   }
   ~PlacedFile() { ::close(descriptor_); }
   PlacedFile(const PlacedFile&) = delete;
@@ -108,7 +112,7 @@ class TarReader {
  public:
   explicit TarReader(const PlacedFile& file) : file_(file) {}
 
-  // False behind the last one.
+  // False behind the last one. Error where the end mark, a block of zeros, is missing: a copy that broke off is a tar file up to there.
   bool next(Member& member) {
     std::string long_name;
     while (place_ + kBlock <= file_.size()) {
@@ -120,7 +124,7 @@ class TarReader {
       member.size = number_of(header.data() + 124, 12);
       member.offset = place_ + kBlock;
       ADATAPE_CHECK(member.size >= 0 && member.size <= file_.size() - member.offset, file_.name(), "expected a whole tar file, got one of ",
-                    file_.size(), " bytes cut off within the member at ", place_);
+                    file_.size(), " bytes cut off within the member at ", place_, "; copy or make it again");
       place_ = member.offset + (member.size + kBlock - 1) / kBlock * kBlock;
       const char kind = header[156];
       if (kind == 'L' || kind == 'x') {
@@ -137,7 +141,9 @@ class TarReader {
       }
       return true;
     }
-    return false;
+    throw Error(concat(file_.name(), ": expected a whole tar file, got one of ", file_.size(),
+                       " bytes without the zeros that end one: cut off; copy or make it again",
+                       place_ > 0 && place_ == file_.size() ? " (if it is known to be whole: truncate -s +1024 gives it an end)" : ""));
   }
 
   std::string content_of(const Member& member) const {
@@ -153,6 +159,17 @@ class TarReader {
   int64_t place_ = 0;
 };
 
+// task.unreadable_limit passes over pictures that do not decode; a sample without a class is a mistake of who made the shard.
+constexpr const char* kMakeAgain = "make the shard again with it put right or left out (task.unreadable_limit is for broken pictures)";
+
+// "a.tar" for a.tar.gz, a.tgz and other compressed tar files; "" for other files.
+std::string unpacked_name(const std::string& name) {
+  for (const char* ending : {".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".tgz"}) {
+    if (name.ends_with(ending)) return name.substr(0, name.size() - std::strlen(ending)) + ".tar";
+  }
+  return "";
+}
+
 bool is_picture(const std::string& extension) { return extension == "jpg" || extension == "jpeg" || extension == "png"; }
 
 }  // namespace
@@ -166,11 +183,14 @@ void TarShards::index_shard(uint32_t shard) {
   TarReader reader(file);
   std::map<std::string, size_t> place_of_key;  // members of a key stand together in practice, but nothing demands it
   const size_t first = samples_.size();
+  std::string first_file;
   Member member;
   while (reader.next(member)) {
     const size_t folder = member.name.rfind('/') + 1;  // npos + 1 is 0
     const size_t dot = member.name.find('.', folder);
-    if (!member.file || dot == std::string::npos || dot == folder) continue;
+    if (!member.file) continue;
+    if (first_file.empty()) first_file = member.name;
+    if (dot == std::string::npos || dot == folder) continue;
     std::string extension = member.name.substr(dot + 1);
     std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return std::tolower(c); });
     if (!is_picture(extension) && extension != "cls") continue;
@@ -189,23 +209,29 @@ void TarShards::index_shard(uint32_t shard) {
     const auto [end, code] = std::from_chars(text.data() + begin, text.data() + text.size(), sample.label);
     const bool alone = std::all_of(end, text.data() + text.size(), [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; });
     ADATAPE_CHECK(code == std::errc() && alone && sample.label >= 0 && sample.label <= kLargestClass, file.name(),
-                  "expected a class (a number) in ", printable(member.name), ", got \"", printable(text.substr(0, 40)), '"');
+                  "expected a class (a number, 0 or more) in ", printable(member.name), ", got \"", printable(text.substr(0, 40)), "\"; ",
+                  kMakeAgain);
   }
+  ADATAPE_CHECK(samples_.size() > first || first_file.empty(), file.name(),
+                "expected members KEY.jpg (.jpeg, .png) and KEY.cls, where KEY ends at the first dot, found none; the first file is ",
+                printable(first_file));
   for (size_t i = first; i < samples_.size(); ++i) {
     const Sample& sample = samples_[i];
     ADATAPE_CHECK(sample.offset >= 0 && sample.label >= 0, file.name(), "expected a picture and a class (.cls) of key ",
-                  printable(sample.key), ", found no ", sample.offset < 0 ? "picture" : "class");
+                  printable(sample.key), ", found no ", sample.offset < 0 ? "picture (.jpg, .jpeg or .png)" : "class", "; ", kMakeAgain);
   }
 }
 
 std::string TarShards::name(int64_t index) const {
   const Sample& one = sample(index);
-  return printable(concat(fs::path(paths_[one.shard]).filename().string(), ": ", one.key));
+  return printable(concat(paths_[one.shard], ": ", one.key));
 }
 
 std::string TarShards::read(int64_t index) const {
   const Sample& one = sample(index);
   const PlacedFile file(paths_[one.shard]);
+  ADATAPE_CHECK(one.size <= kMaximumPictureBytes, name(index), "expected a picture of at most ", kMaximumPictureBytes, " bytes, got ",
+                one.size);
   ADATAPE_CHECK(one.size <= file.size() - one.offset, file.name(), "expected the tar file that was indexed, got a shorter one");
   std::string bytes(static_cast<size_t>(one.size), '\0');
   file.read(one.offset, bytes.data(), one.size);
@@ -216,10 +242,16 @@ std::vector<std::string> find_shards(const std::string& root, const std::string&
   const auto folder = split_folder(root, split);
   const std::string word = split == "validation" ? "val" : split;
   std::vector<std::string> paths;
-  std::error_code code;
+  std::error_code code, ignored;
   for (fs::directory_iterator each(folder.value_or(root), code), end; !code && each != end; each.increment(code)) {
     const std::string name = each->path().filename().string();
-    if (each->path().extension() == ".tar" && (folder || name.find(word) != std::string::npos)) paths.push_back(each->path().string());
+    if (!folder && name.find(word) == std::string::npos) continue;
+    if (each->path().extension() == ".tar") paths.push_back(each->path().string());
+    // Passing over these in silence would lose data; where they were unpacked beside, nothing is lost.
+    const std::string unpacked = unpacked_name(name);
+    ADATAPE_CHECK(unpacked.empty() || fs::exists(each->path().parent_path() / unpacked, ignored), "tar shards",
+                  "expected plain tar files, got ", printable(each->path().string()), "; unpack it to ", printable(unpacked),
+                  " or move it away");
   }
   ADATAPE_CHECK(!code, "tar shards", "expected a readable folder ", printable(folder.value_or(root)), ", got \"", code.message(), '"');
   std::sort(paths.begin(), paths.end());

@@ -11,7 +11,8 @@ namespace adatape {
 class TarShards {
  public:
   // Plain tar files (ustar, GNU or pax names). Other members than pictures and classes are passed over. Files are not trusted; Error names
-  // the shard: not readable, not a tar file, cut off, a picture without a class or with one that is no number in 0 .. 2^24.
+  // the shard: not readable, not a tar file, cut off, files without one sample among them, a picture without a class or with one that is no
+  // number in 0 .. 2^24.
   explicit TarShards(std::vector<std::string> paths);
 
   int64_t size() const { return static_cast<int64_t>(samples_.size()); }
@@ -40,7 +41,7 @@ class TarShards {
 };
 
 // The shards of a split ("train", "validation", "test"), sorted: *.tar in root/SPLIT (for validation also root/val), or else those of root
-// whose names hold the word (for validation "val"). Empty when there are none.
+// whose names hold the word (for validation "val"). Empty when there are none. Error: a compressed one that is not unpacked beside.
 std::vector<std::string> find_shards(const std::string& root, const std::string& split);
 
 }  // namespace adatape

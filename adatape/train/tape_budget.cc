@@ -9,11 +9,21 @@
 
 namespace adatape {
 
+namespace {
+
+std::string without_outer_blanks(const std::string& text) {
+  const size_t begin = text.find_first_not_of(' ');
+  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(' ') - begin + 1);
+}
+
+}  // namespace
+
 TapeBudget parse_tape_budget(const std::string& text) {
   TapeBudget budget;
-  budget.text = text;
-  budget.share_of_flops = text.ends_with('%');
-  const std::string number = budget.share_of_flops ? text.substr(0, text.size() - 1) : text;
+  std::string number = without_outer_blanks(text);
+  budget.share_of_flops = number.ends_with('%');
+  if (budget.share_of_flops) number = without_outer_blanks(number.substr(0, number.size() - 1));
+  budget.text = number + (budget.share_of_flops ? "%" : "");
   char* end = nullptr;
   budget.amount = std::strtod(number.c_str(), &end);
   const bool digits = !number.empty() && number.find_first_not_of("0123456789.eE+-") == std::string::npos && *end == '\0';

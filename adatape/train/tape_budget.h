@@ -15,10 +15,10 @@ namespace adatape {
 struct TapeBudget {
   double amount = 0;            // mean tape tokens of an example, all readers together; or a share of the FLOPs of full tapes (1 = 100 %)
   bool share_of_flops = false;  // which of the two
-  std::string text;             // as it was written
+  std::string text;             // as it was written, without blanks
 };
 
-// "4.5" or "60%". Error on everything else, zero and negative numbers included.
+// "4.5", "60%" or "60 %". Error on everything else, zero and negative numbers included.
 TapeBudget parse_tape_budget(const std::string& text);
 
 // Settings of one reader that meet a budget.

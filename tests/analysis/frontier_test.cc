@@ -1,6 +1,9 @@
 #include "adatape/analysis/frontier.h"
 
+#include <gmock/gmock.h>
+
 #include "adatape/analysis/confusion.h"
+#include "adatape/analysis/figures.h"
 #include "test_runs.h"
 
 namespace adatape {
@@ -74,6 +77,39 @@ TEST_F(FrontierTest, SeedsBecomeMeanAndSpread) {
   EXPECT_NEAR(figure["data"][1]["error_y"]["array"][0].get<double>(), 0.028284, 1e-5);
   EXPECT_EQ(figure["data"][2]["x"], ordered_json::parse("[1000.0,1200.0]"));  // the seeds
   EXPECT_FALSE(figure["data"][3].contains("error_x"));
+}
+
+TEST_F(FrontierTest, OneAccuracyHasAnAxisAboutIt) {
+  add("vit", 0.98, 900, 80);
+  const Figure one = accuracy_against(comparison(), kSpeed);
+  EXPECT_NEAR(one["layout"]["yaxis"]["range"][0].get<double>(), 0.93, 1e-9);
+  EXPECT_NEAR(one["layout"]["yaxis"]["range"][1].get<double>(), 1.005, 1e-9);
+  add("adatape", 0.84, 1200, 100);
+  EXPECT_FALSE(accuracy_against(comparison(), kSpeed)["layout"]["yaxis"].contains("range"));
+}
+
+TEST_F(FrontierTest, AccuracyByClassHasNamesAndNoLine) {
+  const HandMade run{.label = "vit"};
+  const std::string folder = make_run(folder_ / "vit", run);
+  ordered_json result = hand_made_result(run);
+  result["accuracy_by_covariate"] = {{"covariate", "class"},
+                                     {"groups",
+                                      {{{"value", 0.0}, {"examples", 5}, {"accuracy", 0.5}},
+                                       {{"value", 1.0}, {"examples", 5}, {"accuracy", 1.0}},
+                                       {{"value", 2.0}, {"examples", 5}, {"accuracy", 1.0}}}}};
+  result["confusion"] = {{8, 2, 0}, {0, 9, 1}, {5, 0, 5}};
+  result["top5_accuracy"] = 1.0;
+  write_file_atomically(folder + "/result.json", result.dump());
+  folders_.push_back(folder);
+  Comparison of = comparison();
+  of.measurements.resize(1);
+  of.measurements[0].class_names = {"cat", "<dog>"};
+  const Figure figure = accuracy_by_covariate_figure(of, {0});
+  EXPECT_EQ(figure["data"][0]["mode"], "markers");
+  EXPECT_EQ(figure["data"][0]["x"], ordered_json::parse(R"(["cat","&lt;dog&gt;",2.0])"));
+  Page page("title");
+  add_confusions(page, of);
+  EXPECT_THAT(page.document(), ::testing::Not(::testing::HasSubstr("top-5")));  // of three classes it says nothing
 }
 
 TEST(Confusion, BlankDiagonalAndSharesOfTheTrueClass) {

@@ -23,6 +23,12 @@ TEST_F(AnalyseCommandTest, WritesAPageAndData) {
   EXPECT_TRUE(exists("tape/analysis/plotly.min.js"));
   EXPECT_EQ(nlohmann::json::parse(content_of(path("tape/analysis/analysis.json")))["examples"], 70);
 
+  write("file", "");
+  const Outcome refused = run("analyse tape --output file/below");  // before anything is read: there is no progress
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_THAT(refused.errors, ::testing::AllOf(::testing::StartsWith("adatape: error: cannot write file/below: "),
+                                               ::testing::EndsWith("/file: Not a directory; choose another --output\n")));
+
   ASSERT_EQ(run("train tiny.toml -q -o plain --set training.steps=5").status, 0);
   EXPECT_THAT(error_of("analyse plain --output nowhere"), HasSubstr("expected a model with a tape, got transformer"));
   EXPECT_THAT(error_of("analyse plain --tape-budget 3 --output nowhere"), HasSubstr("a reader that halts by a threshold"));

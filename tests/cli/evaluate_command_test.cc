@@ -76,6 +76,9 @@ TEST_F(EvaluateCommandTest, TapeBudgets) {
 
   const Outcome several = run("evaluate tape --tape-budget 1,100%,5");
   EXPECT_THAT(several.output, AllOf(HasSubstr("threshold / T"), HasSubstr("100.0 %"), HasSubstr("beyond training")));
+  EXPECT_THAT(several.errors, ::testing::Not(HasSubstr("cannot be met")));
+  EXPECT_THAT(run("evaluate tape --tape-budget 1000").errors,
+              HasSubstr("adatape: tape budget 1000 cannot be met; what follows is the nearest below it, 6.000 tape tokens\n"));
   const json sweep = json::parse(run("evaluate tape --sweep --json").output);
   ASSERT_EQ(sweep["tape_budgets"].size(), 8u);
   EXPECT_EQ(sweep["tape_budgets"][0]["tape_length_mean"], 1);
@@ -93,7 +96,8 @@ TEST_F(EvaluateCommandTest, BadModelsAreOneLine) {
   EXPECT_THAT(error_of("evaluate run --set model.width=16"), AllOf(HasSubstr("run/model.safetensors"), HasSubstr("expected shape")));
   EXPECT_THAT(error_of("evaluate run --set model.widht=16"), HasSubstr("model.width"));
   EXPECT_THAT(error_of("evaluate run --split train"), HasSubstr("--split"));
-  EXPECT_THAT(error_of("evaluate run --examples 0"), HasSubstr("--examples"));
+  EXPECT_THAT(error_of("evaluate run --examples 0"), HasSubstr("--examples: expected 1 or more, got 0 (see"));
+  EXPECT_THAT(error_of("evaluate run --examples 1.5"), HasSubstr("--examples: expected a whole number, 1 or more, got 1.5 (see"));
 
   const std::string weights = content_of(path("run/model.safetensors"));
   write("run/model.safetensors", weights.substr(0, weights.size() - 3));

@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include "adatape/core/check.h"
 #include "program.h"
 #include "tests/data/picture_folders.h"
@@ -41,6 +43,7 @@ evaluate_every = 10
 )");
     const Outcome trained = run("train pictures.toml -o run");
     ASSERT_EQ(trained.status, 0) << trained.errors;
+    EXPECT_THAT(trained.errors, HasSubstr("adatape: 22 training and 2 validation pictures in 2 classes\n"));
     EXPECT_THAT(trained.errors, HasSubstr("adatape: data has no validation pictures (validation or val): 2 of its 24 training pictures"));
     write("red.jpg", jpeg_bytes(plain_picture(190, 40, 30, 0, 90, 60)));
     write("blue.png", png_bytes(plain_picture(30, 40, 190, 0, 33, 70)));
@@ -69,20 +72,50 @@ TEST_F(PredictCommandTest, NamesClassesAndShowsWhatWasRead) {
   EXPECT_LE(rows[0]["tape_length"], 3);
   EXPECT_GT(rows[0]["flops"], 0);
   EXPECT_GT(rows[0]["seconds"], 0);
-  EXPECT_EQ(rows[0]["shown"], "shown/red.png");
+  EXPECT_EQ(rows[0]["shown"], "shown/red.read.png");
   EXPECT_FALSE(rows[0].contains("tape_budget"));
-  const std::string shown = testing::content_of(path("shown/red.png"));
+  const std::string shown = testing::content_of(path("shown/red.read.png"));
   const Picture picture = decode_picture(encoded(shown));
   EXPECT_EQ(picture.height, 448);
   EXPECT_EQ(picture.width, 2 * 448 + 8);
   EXPECT_NEAR(picture.row(200)[3 * 200], 190, 3);  // as the model saw it
-  EXPECT_TRUE(exists("shown/blue.png"));
+  EXPECT_TRUE(exists("shown/blue.read.png"));
 
   // evaluate sees pictures in the same way: the folder's own pictures are its task.
   write_two_classes(path("data"), "train", 12);
+  EXPECT_THAT(run("evaluate run").output, AllOf(HasSubstr("accuracy by class\n    blue "), HasSubstr("\n    red ")));
   const Outcome evaluated = run("evaluate run --json");
   EXPECT_EQ(evaluated.status, 0) << evaluated.errors;
   EXPECT_EQ(json::parse(evaluated.output)["accuracy"], 1.0);
+}
+
+TEST_F(PredictCommandTest, ShowNeverReplacesAFileThatItHasNotMade) {
+  train_run();
+  const std::string photo = testing::content_of(path("blue.png"));
+  write("blue.jpg", jpeg_bytes(plain_picture(30, 40, 190, 0)));
+  for (int i = 0; i < 2; ++i) {  // its own drawings of the call before are replaced
+    const Outcome outcome = run("predict run blue.png blue.jpg --show .");
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    EXPECT_THAT(outcome.output, AllOf(HasSubstr("shown in ./blue.read.png"), HasSubstr("shown in ./blue_2.read.png")));
+  }
+  EXPECT_EQ(testing::content_of(path("blue.png")), photo);
+  const std::string drawn = testing::content_of(path("blue.read.png"));
+  EXPECT_THAT(error_of("predict run blue.png blue.read.png --show ."), HasSubstr("./blue.read.png, one of the pictures to read"));
+  EXPECT_EQ(testing::content_of(path("blue.read.png")), drawn);
+  write("blue.read.png", photo);
+  EXPECT_THAT(error_of("predict run red.jpg blue.png --show ."),
+              HasSubstr("--show: expected to write only drawings of its own, got ./blue.read.png, a file that --show has not made"));
+  EXPECT_EQ(testing::content_of(path("blue.read.png")), photo);
+  EXPECT_FALSE(exists("red.read.png"));
+}
+
+TEST_F(PredictCommandTest, NamesCannotSteerTheTerminal) {
+  train_run();
+  write("a\x1b[31m\nb.png", testing::content_of(path("blue.png")));
+  const Outcome outcome = run("predict run a*.png");
+  EXPECT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(outcome.output, ::testing::StartsWith("a\\x1b[31m\\nb.png (70 x 33)\n"));
+  EXPECT_EQ(json::parse(run("predict run a*.png --json").output)[0]["file"], "a\x1b[31m\nb.png");
 }
 
 TEST_F(PredictCommandTest, ReadsForATapeBudget) {
@@ -127,14 +160,17 @@ TEST_F(PredictCommandTest, GoesOnBehindABrokenPicture) {
   const std::string whole = testing::content_of(path("red.jpg"));
   write("half.jpg", whole.substr(0, whole.size() / 2));
   write("notes.jpg", "hello");
-  const Outcome outcome = run("predict run nowhere.jpg half.jpg red.jpg notes.jpg data --json --top 1");
+  ASSERT_EQ(::mkfifo(path("pipe.jpg").c_str(), 0600), 0);
+  const Outcome outcome = run("predict run nowhere.jpg half.jpg red.jpg notes.jpg data pipe.jpg /dev/zero --json --top 1");
   EXPECT_EQ(outcome.status, 1);
   EXPECT_THAT(outcome.errors,
               AllOf(HasSubstr("cannot read nowhere.jpg: No such file"), HasSubstr("half.jpg: expected an intact JPEG picture"),
-                    HasSubstr("notes.jpg: expected a JPEG or PNG picture, got other data"), HasSubstr("data")));
-  EXPECT_EQ(std::count(outcome.errors.begin(), outcome.errors.end(), '\n'), 4);
+                    HasSubstr("notes.jpg: expected a JPEG or PNG picture, got other data"),
+                    HasSubstr("data: expected a picture in a plain file, got a folder"),
+                    HasSubstr("pipe.jpg: expected a picture in a plain file"), HasSubstr("/dev/zero: expected a picture in a plain file")));
+  EXPECT_EQ(std::count(outcome.errors.begin(), outcome.errors.end(), '\n'), 6);
   const json rows = json::parse(outcome.output);
-  ASSERT_EQ(rows.size(), 5u);
+  ASSERT_EQ(rows.size(), 7u);
   EXPECT_THAT(rows[0]["error"].get<std::string>(), HasSubstr("nowhere.jpg"));
   EXPECT_EQ(rows[2]["top"][0]["class"], "red");
   EXPECT_EQ(rows[2]["top"].size(), 1u);
@@ -187,6 +223,7 @@ TEST_F(PredictCommandTest, SaysWhatIsWrong) {
   ASSERT_EQ(run("train tiny.toml -q -o run --set training.steps=5").status, 0);
   EXPECT_THAT(error_of("predict run red.jpg"), HasSubstr("expected a model of pictures, got one of task parity"));
   EXPECT_THAT(error_of("predict run"), HasSubstr("PICTURE"));
+  EXPECT_THAT(error_of("predict run red.jpg --top 0"), HasSubstr("--top: expected 1 or more, got 0 (see"));
   EXPECT_THAT(error_of("predict run red.jpg --precision float16"), HasSubstr("--precision"));
 }
 

@@ -41,7 +41,11 @@ TEST_F(TimmCommandTest, ThereAndBackIsTheSameToTheBit) {
   EXPECT_THAT(imported.output, HasSubstr("model: vit with "));
   const Outcome exported = run("export --to timm model --output back.safetensors");
   ASSERT_EQ(exported.status, 0) << exported.errors;
-  EXPECT_THAT(exported.output, HasSubstr("num_classes=6, patch_size=8, embed_dim=32, num_heads=4)"));
+  EXPECT_THAT(
+      exported.output,
+      HasSubstr("back.safetensors: 32 tensors of timm.create_model(\"vit_base_patch16_224\", img_size=(32, 32), in_chans=1, num_classes=6, "
+                "patch_size=8, embed_dim=32, depth=2, num_heads=4, mlp_ratio=2, class_token=True, global_pool=\"token\", "
+                "fc_norm=False)\n"));
   const NamedTensors back = read_safetensors(path("back.safetensors")).tensors;
   ASSERT_EQ(back.size(), weights_.size());
   for (const auto& [name, tensor] : weights_) {

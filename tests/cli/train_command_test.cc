@@ -96,7 +96,10 @@ TEST_F(TrainCommandTest, ResumeWithoutACheckpointBeginsAnew) {
 }
 
 TEST_F(TrainCommandTest, BadConfigurationsAreOneLine) {
-  EXPECT_THAT(error_of("train nowhere.toml"), HasSubstr("nowhere.toml"));
+  EXPECT_THAT(error_of("train nowhere.toml"), HasSubstr("cannot read nowhere.toml: No such file or directory\n"));
+  write("tiny_two.toml", "");
+  EXPECT_THAT(error_of("train tin.toml"), HasSubstr("; did you mean tiny.toml or tiny_two.toml?"));
+  EXPECT_THAT(error_of("train ./tinny.toml"), HasSubstr("; did you mean ./tiny.toml?"));
   EXPECT_THAT(error_of("train tiny.toml --set training.stepz=3"), AllOf(HasSubstr("training.stepz"), HasSubstr("training.steps")));
   EXPECT_THAT(error_of("train tiny.toml --set training.steps=many"), HasSubstr("training.steps"));
   EXPECT_THAT(error_of("train tiny.toml --set training.steps=-1"), HasSubstr("training.steps"));

@@ -19,5 +19,14 @@ TEST(Utf8Test, PrintsWhatItCan) {
   EXPECT_EQ(printable("gro\xdf.jpg"), "gro?.jpg");
 }
 
+TEST(Utf8Test, WritesControlCharactersForTerminals) {
+  EXPECT_EQ(for_terminal("gro\xc3\x9f cat, \\"), "gro\xc3\x9f cat, \\");
+  EXPECT_EQ(for_terminal("a\nb\tc\x1b[31m\x7f"), "a\\nb\\tc\\x1b[31m\\x7f");
+  EXPECT_EQ(for_terminal("\xc2\x9b"
+                         "31m\xc2\xa0"),
+            "\\x9b31m\xc2\xa0");  // U+009B is a terminal's "ESC [" in one
+  EXPECT_EQ(for_terminal("gro\xdf\n"), "gro?\\n");
+}
+
 }  // namespace
 }  // namespace adatape

@@ -104,6 +104,19 @@ TEST(DecodeTest, WritesPngThatReadsBack) {
   EXPECT_EQ(decode_picture(encoded(read_file(folder.file("a.png")))).pixels, picture.pixels);
 }
 
+TEST(DecodeTest, PngsTellWhoMadeThem) {
+  const TemporaryFolder folder;
+  const Picture picture = gradient_picture(9, 4);
+  write_png(folder.file("ours.png"), picture, "the test");
+  write_png(folder.file("plain.png"), picture);
+  write_bytes(folder.file("short.png"), "x");
+  EXPECT_EQ(decode_picture(encoded(read_file(folder.file("ours.png")))).pixels,
+            picture.pixels);  // libpng holds the chunk's sum to be right
+  EXPECT_TRUE(png_is_by(folder.file("ours.png"), "the test"));
+  EXPECT_FALSE(png_is_by(folder.file("ours.png"), "another"));
+  for (const char* other : {"plain.png", "short.png", "nowhere.png", "."}) EXPECT_FALSE(png_is_by(folder.file(other), "the test")) << other;
+}
+
 // EXIF numbers corners: the first stored row is the picture's top, right side ..., as the table of the standard says.
 TEST(DecodeTest, TurnsAsExifSays) {
   const Picture stored = gradient_picture(24, 40);

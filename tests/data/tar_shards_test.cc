@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 
@@ -46,13 +47,13 @@ TEST_F(TarShardsTest, IndexesSamplesOfSeveralShards) {
   ASSERT_EQ(shards.size(), 4);
   EXPECT_EQ(shards.read(0), "first picture");
   EXPECT_EQ(shards.label(0), 7);
-  EXPECT_EQ(shards.name(0), "a.tar: folder/k1");
+  EXPECT_EQ(shards.name(0), folder_.file("a.tar: folder/k1"));
   EXPECT_EQ(shards.read(1), std::string(700, 'x'));
   EXPECT_EQ(shards.label(1), 0);
   EXPECT_EQ(shards.key(2), long_key);
   EXPECT_EQ(shards.read(2), "long");
   EXPECT_EQ(shards.label(2), 3);
-  EXPECT_EQ(shards.name(3), "b.tar: deep/er/than/a/k3");
+  EXPECT_EQ(shards.name(3), folder_.file("b.tar: deep/er/than/a/k3"));
   EXPECT_EQ(shards.read(3), "by pax");
   EXPECT_EQ(shards.label(3), 12);
 }
@@ -69,17 +70,39 @@ TEST_F(TarShardsTest, SaysWhatIsWrong) {
               HasSubstr("expected one picture of key k, got two"));
   for (const char* text : {"cat", "", "-1", "1 2", "99999999999", "17000000"}) {
     EXPECT_THAT(refusal(tar_member("k.jpg", "a") + tar_member("k.cls", text) + tar_end()),
-                AllOf(HasSubstr("expected a class (a number) in k.cls"), HasSubstr(text)));
+                AllOf(HasSubstr("expected a class (a number, 0 or more) in k.cls"), HasSubstr(text), HasSubstr("make the shard again")));
   }
+  EXPECT_THAT(refusal(tar_member("k.cls", "1") + tar_member("k.webp", "x") + tar_end()),
+              HasSubstr("found no picture (.jpg, .jpeg or .png)"));
+  EXPECT_THAT(refusal(tar_member("a.b/x.1.jpg", "x") + tar_member("a.b/x.1.cls", "1") + tar_end()),
+              AllOf(HasSubstr("where KEY ends at the first dot, found none"), HasSubstr("the first file is a.b/x.1.jpg")));
+  EXPECT_EQ(refusal(tar_end()), "no error");
   EXPECT_THAT(refusal(tar_member("k.cls", std::string(70'000, '1'))), HasSubstr("at most 65536 bytes of text"));
   std::string huge = tar_member("k.jpg", "");
   huge.replace(124, 12, "\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12);
   EXPECT_THAT(refusal(huge), HasSubstr("a.tar: expected"));
   EXPECT_THROW(TarShards({folder_.file("nowhere.tar")}), Error);
-  EXPECT_EQ(TarShards({shard("")}).size(), 0);
+  ASSERT_EQ(::mkfifo(folder_.file("pipe.tar").c_str(), 0600), 0);
+  EXPECT_THROW(TarShards({folder_.file("pipe.tar")}), Error);
   const TarShards shards({shard(good)});
   shard(good.substr(0, 100));
   EXPECT_THROW(shards.read(0), Error);
+}
+
+// A copy that breaks off ends anywhere: within a picture, within a header, behind a whole member.
+TEST_F(TarShardsTest, RefusesWhatIsCutOff) {
+  std::string bytes;
+  for (int i = 0; i < 3; ++i) bytes += tar_member(concat(i, ".jpg"), std::string(700, 'x')) + tar_member(concat(i, ".cls"), "1");
+  const size_t whole = bytes.size();
+  bytes += tar_end();
+  EXPECT_EQ(refusal(bytes), "no error");
+  EXPECT_EQ(refusal(bytes.substr(0, whole + 512)), "no error");  // one block of zeros ends a tar file as well
+  for (size_t size = 0; size <= whole + 511; size += 73) {
+    EXPECT_THAT(refusal(bytes.substr(0, size)),
+                AllOf(HasSubstr(folder_.file("a.tar: expected a whole tar file, got one of ")), HasSubstr("again")))
+        << size;
+  }
+  EXPECT_THAT(refusal(bytes.substr(0, whole)), HasSubstr("cut off; copy or make it again (if it is known to be whole: truncate"));
 }
 
 TEST_F(TarShardsTest, FindsShardsOfASplit) {
@@ -90,6 +113,11 @@ TEST_F(TarShardsTest, FindsShardsOfASplit) {
   std::filesystem::create_directories(folder_.file("train"));
   shard("", "train/1.tar");
   EXPECT_THAT(find_shards(folder_.path(), "train"), ElementsAre(folder_.file("train/1.tar")));
+  shard("", "train/2.tar.gz");
+  EXPECT_THROW(find_shards(folder_.path(), "train"), Error);  // its pictures would be missing
+  EXPECT_THAT(find_shards(folder_.path(), "validation"), ElementsAre(folder_.file("x-val-0.tar")));
+  shard("", "train/2.tar");
+  EXPECT_THAT(find_shards(folder_.path(), "train"), ElementsAre(folder_.file("train/1.tar"), folder_.file("train/2.tar")));
 }
 
 }  // namespace

@@ -79,6 +79,7 @@ TEST_F(PictureTaskTest, ReadsEverySplit) {
   EXPECT_EQ(task.epoch_size(), 10);
   EXPECT_EQ(task.held_out_size(Split::kValidation), 4);
   EXPECT_EQ(task.held_out_size(Split::kTest), 6);
+  EXPECT_EQ(task.describe_data(), "10 training, 4 validation and 6 test pictures in 2 classes");
   const Batch test = task.held_out_batch(Split::kTest, 2, 2);
   EXPECT_EQ(test.images.sizes(), (std::vector<int64_t>{2, 3, 16, 16}));
   EXPECT_FLOAT_EQ(test.images[0][2][8][8].item<float>(), 202 / 127.5f - 1);    // blue/102.png
@@ -130,13 +131,20 @@ TEST_F(PictureTaskTest, PassesOverWhatCannotBeRead) {
   EXPECT_THAT(task.notes(), ElementsAre(HasSubstr("no test pictures"),
                                         AllOf(HasSubstr("2 of 8 training pictures could not be read"), HasSubstr("train/"))));
   EXPECT_THROW(ImageClassificationTask(configured("unreadable_limit = 1")).training_batch(1, 0, 8), Error);
+  // The test is the validation split here: what could not be read is told once.
+  write_bytes(folder_.file("val/red/100.jpg"), "x");
+  const ImageClassificationTask once(configured());
+  once.held_out_batch(Split::kValidation, 0, 4);
+  once.held_out_batch(Split::kTest, 0, 4);
+  EXPECT_THAT(once.notes(), ElementsAre(HasSubstr("no test pictures"), HasSubstr("1 of 4 validation pictures could not be read")));
   for (const char* name : {"val/red/100.jpg", "val/red/101.jpg", "val/blue/100.png", "val/blue/101.png"})
     write_bytes(folder_.file(name), "x");
   try {
     ImageClassificationTask(configured()).held_out_batch(Split::kValidation, 0, 1);
     FAIL();
   } catch (const Error& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("could read none of 4"), HasSubstr("expected a JPEG or PNG picture, got other data")));
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("expected validation pictures, could read none of 4"),
+                                    HasSubstr("expected a JPEG or PNG picture, got other data")));
   }
 }
 
@@ -237,6 +245,7 @@ TEST_F(PictureTaskTest, ReadsTarShards) {
   EXPECT_EQ(task.epoch_size(), 18);
   EXPECT_EQ(task.held_out_size(Split::kValidation), 2);
   EXPECT_THAT(task.notes(), ElementsAre(HasSubstr("2 of its 20 training pictures"), HasSubstr("no test pictures")));
+  EXPECT_EQ(task.describe_data(), "18 training and 2 validation pictures in 2 classes (2 shards)");
   const Batch batch = task.training_batch(1, 0, 18);
   for (int64_t i = 0; i < 18; ++i) EXPECT_EQ(batch.labels[i].item<int64_t>(), batch.images[i][2][0][0].item<float>() > 0 ? 0 : 1);
   EXPECT_THAT(refusal("format = 'tar'"), HasSubstr("expected task.classes or task.class_names with format = \"tar\", got neither"));
@@ -246,9 +255,15 @@ TEST_F(PictureTaskTest, ReadsTarShards) {
 }
 
 TEST_F(PictureTaskTest, SaysWhatIsWrong) {
-  EXPECT_THAT(refusal(), AllOf(HasSubstr("expected a folder train in "), HasSubstr("(task.path)")));
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("expected a folder train in "), HasSubstr("(task.path)"), HasSubstr("task.class_names=a,b,c")));
   write("train", 2);
-  EXPECT_THAT(refusal("classes = 3"), HasSubstr("expected 3 class_names, got 2"));
+  EXPECT_THAT(refusal("classes = 3"),
+              AllOf(HasSubstr("expected task.classes = 2, a class for each folder in "), HasSubstr("train, got 3; leave it out")));
+  EXPECT_THAT(refusal("classes = 3\nclass_names = 'a,b'"), HasSubstr("expected 3 class_names, got 2"));
+  EXPECT_THAT(
+      refusal("height = 40000\nwidth = 40000"),
+      HasSubstr("expected a picture of at most 16777216 pixels (4096 x 4096) as the model sees it, got task.height x task.width = 40000"));
+  EXPECT_THAT(refusal("resize = 60000"), HasSubstr("expected task.resize of at most 8192, got 60000"));
   EXPECT_THAT(refusal("channels = 2"), HasSubstr("expected channels 1 or 3, got 2"));
   EXPECT_THAT(refusal("resize = 15"), HasSubstr("expected resize of at least the image's shorter side, 16, got 15"));
   EXPECT_THAT(refusal("mean = [0.1, 0.2]"), HasSubstr("expected 1 or 3 numbers as mean, got 2"));

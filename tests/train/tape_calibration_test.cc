@@ -178,8 +178,17 @@ TEST(TapeCalibration, SweepsFromOneStepToBeyondTraining) {
   EXPECT_NEAR(std::stod(budgets[6]), (6 + calibration.most_tokens(2)) / 2, 1e-3);
 }
 
+TEST(TapeCalibration, BlanksOfABudgetSayNothing) {
+  const TapeBudget share = parse_tape_budget(" 5 % "), tokens = parse_tape_budget(" 4.5");
+  EXPECT_TRUE(share.share_of_flops);
+  EXPECT_DOUBLE_EQ(share.amount, 0.05);
+  EXPECT_EQ(share.text, "5%");
+  EXPECT_DOUBLE_EQ(tokens.amount, 4.5);
+  EXPECT_EQ(tokens.text, "4.5");
+}
+
 TEST(TapeCalibration, WhatCannotBeIsNamed) {
-  for (const char* text : {"", "%", "many", "0", "-1", "0%", "nan", "inf", "4,5", "4.5 tokens", "1e999"}) {
+  for (const char* text : {"", "%", "many", "0", "-1", "0%", "nan", "inf", "4,5", "4.5 tokens", "1e999", " ", " %", "4 5"}) {
     EXPECT_THAT(error_of([&] { parse_tape_budget(text); }), HasSubstr("tape budget: expected mean tape tokens such as 4.5")) << text;
   }
   LoadedRun run = run_of("");

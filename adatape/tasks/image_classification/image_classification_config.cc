@@ -11,7 +11,9 @@ namespace {
 
 constexpr const char* kComponent = "task image_classification";
 constexpr const char* kFashionNames = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot";
-constexpr int64_t kIdxClasses = 10;  // of MNIST and its relatives
+constexpr int64_t kMaximumInputPixels = int64_t{1} << 24;  // 200 MB of floats in three colours
+constexpr int64_t kMaximumResize = 8192;                   // 200 MB of bytes for a square picture
+constexpr int64_t kIdxClasses = 10;                        // of MNIST and its relatives
 
 }  // namespace
 
@@ -105,8 +107,12 @@ void ImageClassificationConfig::resolve() {
   if (!resize) resize = idx ? shorter : (shorter * 8 + 3) / 7;
   if (format == "folder" && names.empty()) {
     const auto training = split_folder(path, "train");
-    ADATAPE_CHECK(training.has_value(), kComponent, "expected a folder train in ", path, " (task.path), found none");
-    names = join_names(find_classes(*training));
+    ADATAPE_CHECK(training.has_value(), kComponent, "expected a folder train in ", path,
+                  " (task.path), found none; to make a model without the data, name its classes: task.class_names=a,b,c");
+    const std::vector<std::string> found = find_classes(*training);
+    names = join_names(found);
+    ADATAPE_CHECK(!classes || *classes == static_cast<int64_t>(found.size()), kComponent, "expected task.classes = ", found.size(),
+                  ", a class for each folder in ", *training, ", got ", *classes, "; leave it out");
   }
   ADATAPE_CHECK(format != "tar" || classes || !names.empty(), kComponent,
                 "expected task.classes or task.class_names with format = \"tar\", got neither");
@@ -125,6 +131,9 @@ void ImageClassificationConfig::validate() const {
                 *width, " pixels, got ", shift);
   ADATAPE_CHECK(*resize >= std::min(*height, *width), kComponent, "expected resize of at least the image's shorter side, ",
                 std::min(*height, *width), ", got ", *resize);
+  ADATAPE_CHECK(*height * *width <= kMaximumInputPixels, kComponent, "expected a picture of at most ", kMaximumInputPixels,
+                " pixels (4096 x 4096) as the model sees it, got task.height x task.width = ", *height, " x ", *width);
+  ADATAPE_CHECK(*resize <= kMaximumResize, kComponent, "expected task.resize of at most ", kMaximumResize, ", got ", *resize);
   PlaneWriter{preprocess()};  // checks mean and std
 }
 

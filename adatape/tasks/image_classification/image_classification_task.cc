@@ -111,17 +111,26 @@ at::Tensor ImageClassificationTask::example_covariate(const Batch& batch) const 
   return batch.labels.cpu().to(at::kFloat);
 }
 
+std::string ImageClassificationTask::describe_data() const {
+  const std::string held_out =
+      splits_.test == splits_.validation
+          ? concat(" training and ", splits_.validation->size(), " validation pictures")
+          : concat(" training, ", splits_.validation->size(), " validation and ", splits_.test->size(), " test pictures");
+  return concat(epoch_size(), held_out, " in ", *config_.classes, " classes",
+                splits_.shards > 0 ? concat(" (", splits_.shards, splits_.shards == 1 ? " shard)" : " shards)") : "");
+}
+
 std::vector<std::string> ImageClassificationTask::notes() const {
   std::vector<std::string> notes = splits_.notes;
   const auto add = [&](const char* name, const ImageSource& source) {
     const int64_t count = source.unreadable();
     if (count == 0) return;
-    notes.push_back(concat(count, " of ", source.size(), ' ', name, count == 1 ? " picture" : " pictures",
-                           " could not be read and others took the place; the first: ", source.first_error()));
+    notes.push_back(concat(count, " of ", source.size(), ' ', name,
+                           " pictures could not be read and others took the place; the first: ", source.first_error()));
   };
   add("training", *splits_.training);
   add("validation", *splits_.validation);
-  add("test", *splits_.test);
+  if (splits_.test != splits_.validation) add("test", *splits_.test);
   return notes;
 }
 

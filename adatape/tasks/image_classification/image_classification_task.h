@@ -37,6 +37,8 @@ class ImageClassificationTask : public Task {
   at::Tensor example_covariate(const Batch& batch) const override;
   std::string covariate_name() const override { return "class"; }
   std::vector<std::string> class_names() const override { return config_.class_names(); }
+  // "120 training, 36 validation and 36 test pictures in 3 classes (2 shards)".
+  std::string describe_data() const;
   // How splits were made, and how many pictures could not be read so far.
   std::vector<std::string> notes() const override;
 

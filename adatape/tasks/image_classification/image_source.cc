@@ -7,11 +7,11 @@
 #include <set>
 
 #include "adatape/core/check.h"
-#include "adatape/core/files.h"
 #include "adatape/core/utf8.h"
 #include "adatape/data/encoded_pictures.h"
 #include "adatape/data/hold_out.h"
 #include "adatape/data/image_folder.h"
+#include "adatape/data/read_picture.h"
 #include "adatape/data/tar_shards.h"
 #include "adatape/tasks/image_classification/labelled_images.h"
 
@@ -46,7 +46,7 @@ class FolderPictures : public EncodedPictures {
   int64_t size() const override { return static_cast<int64_t>(files_.size()); }
   int64_t label(int64_t index) const override { return file(index).label; }
   std::string name(int64_t index) const override { return printable(file(index).path); }
-  std::string read(int64_t index) const override { return read_file(file(index).path); }
+  std::string read(int64_t index) const override { return read_picture_file(file(index).path); }
 
  private:
   const PictureFile& file(int64_t index) const { return files_[static_cast<size_t>(index)]; }
@@ -72,8 +72,8 @@ class TarPictures : public EncodedPictures {
 // Pictures that are read and decoded when they are shown.
 class PictureSource : public ImageSource {
  public:
-  PictureSource(const ImageClassificationConfig& config, std::unique_ptr<EncodedPictures> pictures)
-      : view_(config), limit_(config.unreadable_limit), pictures_(std::move(pictures)) {}
+  PictureSource(const ImageClassificationConfig& config, std::string split, std::unique_ptr<EncodedPictures> pictures)
+      : view_(config), split_(std::move(split)), limit_(config.unreadable_limit), pictures_(std::move(pictures)) {}
 
   int64_t size() const override { return pictures_->size(); }
 
@@ -88,7 +88,7 @@ class PictureSource : public ImageSource {
         note_unreadable(index, error.what());
       }
     }
-    throw Error(concat(kComponent, ": expected pictures, could read none of ", size(), "; ", first_error()));
+    throw Error(concat(kComponent, ": expected ", split_, " pictures, could read none of ", size(), "; the first: ", first_error()));
   }
 
   int64_t unreadable() const override {
@@ -105,11 +105,12 @@ class PictureSource : public ImageSource {
     const std::lock_guard<std::mutex> lock(mutex_);
     unreadable_.insert(index);
     if (first_error_.empty()) first_error_ = message;
-    ADATAPE_CHECK(static_cast<int64_t>(unreadable_.size()) <= limit_, kComponent, "expected at most ", limit_,
+    ADATAPE_CHECK(static_cast<int64_t>(unreadable_.size()) <= limit_, kComponent, "expected at most ", limit_, ' ', split_,
                   " pictures that cannot be read (task.unreadable_limit), got one more; the first: ", first_error_);
   }
 
   const ImageView view_;
+  const std::string split_;  // its name
   const int64_t limit_;
   const std::unique_ptr<const EncodedPictures> pictures_;
   mutable std::mutex mutex_;
@@ -147,14 +148,14 @@ ImageSplits make_splits(const ImageClassificationConfig& config, List training, 
     splits.notes.push_back(concat(config.path, " has no validation pictures (validation or val): ", validation.size(), " of its ",
                                   held.size(), " training pictures, always the same ones, are held out"));
   }
-  if (test.empty()) {
-    test = validation;
+  const bool tested = !test.empty();
+  if (!tested) {
     splits.notes.push_back(
         concat(config.path, " has no test pictures (test): the validation pictures, which choose the best weights, are the test"));
   }
-  splits.training = std::make_unique<PictureSource>(config, open(std::move(training)));
-  splits.validation = std::make_unique<PictureSource>(config, open(std::move(validation)));
-  splits.test = std::make_unique<PictureSource>(config, open(std::move(test)));
+  splits.training = std::make_unique<PictureSource>(config, "training", open(std::move(training)));
+  splits.validation = std::make_shared<PictureSource>(config, "validation", open(std::move(validation)));
+  splits.test = tested ? std::make_shared<PictureSource>(config, "test", open(std::move(test))) : splits.validation;
   return splits;
 }
 
@@ -183,12 +184,14 @@ ImageSplits open_tar(const ImageClassificationConfig& config) {
   std::array<std::vector<uint32_t>, 3> samples;
   for (int64_t i = 0; i < shards->size(); ++i) {
     ADATAPE_CHECK(shards->label(i) < *config.classes, kComponent, shards->name(i), ": expected a class below ", *config.classes,
-                  " (task.classes), got ", shards->label(i));
+                  " (task.classes), got ", shards->label(i), "; raise task.classes or make the shard again");
     samples[shards->shard(i) < last[0] ? 0 : shards->shard(i) < last[1] ? 1 : 2].push_back(static_cast<uint32_t>(i));
   }
-  return make_splits(
+  ImageSplits splits = make_splits(
       config, std::move(samples[0]), std::move(samples[1]), std::move(samples[2]), [&](uint32_t i) { return shards->key(i); },
       [&](std::vector<uint32_t> chosen) { return std::make_unique<TarPictures>(shards, std::move(chosen)); });
+  splits.shards = static_cast<int64_t>(paths.size());
+  return splits;
 }
 
 }  // namespace

@@ -25,8 +25,10 @@ class ImageSource {
 };
 
 struct ImageSplits {
-  std::unique_ptr<ImageSource> training, validation, test;
-  std::vector<std::string> notes;  // what a person should know of how they were made
+  std::unique_ptr<ImageSource> training;
+  std::shared_ptr<ImageSource> validation, test;  // one and the same where there is no test split
+  std::vector<std::string> notes;                 // what a person should know of how they were made
+  int64_t shards = 0;                             // tar files
 };
 
 // Opens the files that the (resolved) configuration names. Error: see labelled_images.h and data/image_folder.h.
