@@ -18,8 +18,9 @@ double BankGrid::share_inside(int64_t row, int64_t top, int64_t left, int64_t he
     const double shared = std::min(begin + side, static_cast<double>(from + length)) - std::max(begin, static_cast<double>(from));
     return std::max(0.0, shared) / side;
   };
-  return overlap(static_cast<double>(row / columns) * patch_height, patch_height, top, height) *
-         overlap(static_cast<double>(row % columns) * patch_width, patch_width, left, width);
+  const int64_t down = row / columns, across = row % columns;
+  return overlap(static_cast<double>(down) * patch_height, patch_height, top, height) *
+         overlap(static_cast<double>(across) * patch_width, patch_width, left, width);
 }
 
 std::optional<BankGrid> bank_grid(const TapeFrontConfig& config, size_t reader, const InputSpec& input) {

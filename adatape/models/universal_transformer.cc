@@ -84,7 +84,7 @@ Running running_of(const PackLayout& all, std::vector<int64_t> units, bool per_t
 }
 
 // States of all tokens with those of the running ones (per_token) in their places. What no gradient needs is written in place.
-torch::Tensor put_rows(torch::Tensor states, const Running& running, const torch::Tensor& values) {
+torch::Tensor put_rows(const torch::Tensor& states, const Running& running, const torch::Tensor& values) {
   if (static_cast<int64_t>(running.rows.size()) == states.size(0)) return values;
   return at::GradMode::is_enabled() ? states.index_copy(0, running.unit_index, values) : states.index_copy_(0, running.unit_index, values);
 }

@@ -98,6 +98,17 @@ TEST(PackedLinearTest, MlpTouchesTheRowsListedAlone) {
   }
 }
 
+// A single row of a wider tensor counts as contiguous, whatever its stride says.
+TEST(PackedLinearTest, OneRowOfAWiderTensor) {
+  at::manual_seed(9);
+  const PackedWeight expand = pack_weight(at::randn({32, 16}), {}, at::kFloat), contract = pack_weight(at::randn({16, 32}), {}, at::kFloat);
+  const at::Tensor x = at::randn({3, 4000}).narrow(0, 1, 1).narrow(1, 0, 16), rows = at::zeros({2}, at::kLong);
+  at::Tensor out = at::zeros({1, 16}), expected = at::zeros({1, 16});
+  packed_mlp(x, rows, {}, expand, Activation::kGeluTanh, contract, out);
+  packed_mlp(x.clone(), rows, {}, expand, Activation::kGeluTanh, contract, expected);
+  EXPECT_TRUE(out.equal(expected));
+}
+
 TEST(PackedLinearTest, ARowDependsOnNothingButItself) {
   at::manual_seed(4);
   const at::Tensor x = at::randn({230, 40}), weight = at::randn({70, 40});
