@@ -17,6 +17,7 @@ struct InputSpec {
   int64_t vocabulary = 0;                       // symbols: ids are 0 .. vocabulary - 1
   int64_t dimension = 0;                        // vectors: numbers in each
   int64_t length = 0;         // symbols, vectors: the longest training sequence (positions and `flat` input are made for it)
+  std::vector<int64_t> axes;  // sequences: how many places each column of Batch::places has; empty: `length` places, one column
   int64_t classes = 0;        // logits of an example, or of an element
   bool answers_each = false;  // answers at the elements of a sequence: logits are packed [total, classes]; else one an example
   int64_t decoder_length =
@@ -26,11 +27,12 @@ struct InputSpec {
 };
 
 struct Batch {
-  at::Tensor images;                     // float32 [B, channels, height, width] in [-1, 1]; else undefined
-  at::Tensor symbols;                    // int64 [total], all sequences one after another; else undefined
-  at::Tensor vectors;                    // float32 [total, dimension], likewise
-  std::vector<int64_t> offsets;          // [B + 1] where each sequence begins; empty for images
-  at::Tensor decoder_symbols;            // int64 [decoder total]: what a decoder reads (InputSpec::decoder_length); else undefined
+  at::Tensor images;             // float32 [B, channels, height, width] in [-1, 1]; else undefined
+  at::Tensor symbols;            // int64 [total], all sequences one after another; else undefined
+  at::Tensor vectors;            // float32 [total, dimension], likewise
+  std::vector<int64_t> offsets;  // [B + 1] where each sequence begins; empty for images
+  at::Tensor places;             // int64 [total, axes] on the CPU: places of elements, -1 = none; undefined: counted in the sequence
+  at::Tensor decoder_symbols;    // int64 [decoder total]: what a decoder reads (InputSpec::decoder_length); else undefined
   std::vector<int64_t> decoder_offsets;  // [B + 1]; empty without
   at::Tensor labels;         // int64 [B], or [total] ([total, answers]) where elements have answers, -1 = none asked; undefined: unknown
   at::Tensor other_labels;   // int64 [B] of the example mixed in; undefined: nothing is mixed

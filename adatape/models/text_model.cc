@@ -17,6 +17,9 @@ std::shared_ptr<const PackLayout> layout_of(const std::vector<int64_t>& offsets,
 }  // namespace
 
 TextModel::TextModel(const TextConfig& config, const InputSpec& input) : config_(config), input_(input) {
+  ADATAPE_CHECK(input.axes.empty(), "model",
+                "expected a task whose symbols have places in the sequence alone, got one that counts its own "
+                "(task.places); set task.places = \"sequence\"");
   embedding_ = register_parameter("embedding", torch::zeros({input.vocabulary, config.width}));
   if (config.positions == "learned") positions_ = register_parameter("positions", torch::zeros({*config.context, config.width}));
   TextBlockShape shape = config.block_shape();

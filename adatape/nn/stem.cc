@@ -1,6 +1,7 @@
 #include "adatape/nn/stem.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
@@ -50,14 +51,15 @@ Stem::Stem(const StemConfig& config_, const InputSpec& spec_, int64_t width) : c
     tokens = (spec.height / config.patch) * (spec.width / config.patch);
   } else if (config.input == "tokens") {
     register_element_weight(width, 1);
-    tokens = spec.length;
+    tokens = spec.axes.empty() ? spec.length : std::accumulate(spec.axes.begin(), spec.axes.end(), int64_t{0});
   } else if (config.input == "flat") {
     register_element_weight(width, spec.length);
   }
   if (config.input != "class_token") bias = register_parameter("bias", torch::zeros({width}));
   if (config.class_token) class_token = register_parameter("class_token", torch::zeros({width}));
   if (config.positions && tokens > 0) {
-    positions = register_parameter("positions", torch::zeros({tokens + (config.class_token ? 1 : 0), width}));
+    const bool class_place = config.class_token && (config.input == "patches" || spec.axes.empty());
+    positions = register_parameter("positions", torch::zeros({tokens + (class_place ? 1 : 0), width}));
   }
 }
 
@@ -128,6 +130,32 @@ PackedTokens Stem::flat(const Batch& batch, const ForwardContext& context) const
   return {values, std::make_shared<const PackLayout>(ones, std::vector<TokenKind>{}, values.device())};
 }
 
+torch::Tensor Stem::own_places(const Batch& batch, const PackLayout& layout, const ForwardContext& context) const {
+  const int64_t axes = static_cast<int64_t>(spec.axes.size());
+  const bool moved = config.position_start == "random" && context.training;
+  const torch::Tensor drawn =
+      moved ? counter_uniform(context.seed, context.step, site(Site::kPositions), context.examples, axes) : torch::Tensor();
+  const torch::Tensor places = batch.places.cpu().contiguous();
+  torch::Tensor rows = torch::zeros({places.numel()}, torch::kInt64);  // 0: none
+  const int64_t* given = places.const_data_ptr<int64_t>();
+  int64_t* row = rows.data_ptr<int64_t>();
+  for (int64_t b = 0; b < layout.batch(); ++b) {
+    const int64_t begin = layout.offsets()[static_cast<size_t>(b)], end = layout.offsets()[static_cast<size_t>(b) + 1];
+    for (int64_t axis = 0, first_row = 1; axis < axes; first_row += spec.axes[static_cast<size_t>(axis)], ++axis) {
+      int64_t last = -1, start = 0;
+      for (int64_t i = begin; i < end; ++i) last = std::max(last, given[i * axes + axis]);
+      const int64_t room = spec.axes[static_cast<size_t>(axis)] - last;
+      if (moved)
+        start = std::min(static_cast<int64_t>(drawn.const_data_ptr<float>()[b * axes + axis] * static_cast<float>(room)), room - 1);
+      for (int64_t i = begin; i < end; ++i) {
+        if (given[i * axes + axis] >= 0) row[i * axes + axis] = first_row + start + given[i * axes + axis];
+      }
+    }
+  }
+  const torch::Tensor table = torch::cat({positions.new_zeros({1, positions.size(1)}), positions});
+  return table.index_select(0, rows.to(positions.device())).view({places.size(0), axes, positions.size(1)}).sum(1);
+}
+
 torch::Tensor Stem::random_starts(const PackLayout& layout, const ForwardContext& context) const {
   const torch::Tensor drawn = counter_uniform(context.seed, context.step, site(Site::kPositions), context.examples, 1);
   torch::Tensor starts = torch::empty({layout.batch()}, torch::kInt64);
@@ -145,6 +173,7 @@ PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) co
     tokens = patches(batch, context);
   } else if (config.input == "tokens") {
     tokens = elements(batch, context);
+    if (positions.defined() && !spec.axes.empty()) tokens.values = tokens.values + own_places(batch, *tokens.layout, context);
   } else if (config.input == "flat") {
     tokens = flat(batch, context);
   } else {
@@ -153,7 +182,7 @@ PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) co
                                                  class_token.device())};
   }
   if (class_token.defined()) tokens = prepend_token(tokens, class_token, TokenKind::kClass);
-  if (positions.defined()) {
+  if (positions.defined() && spec.axes.empty()) {
     const PackLayout& layout = *tokens.layout;
     ADATAPE_CHECK(layout.longest() <= positions.size(0), "model", "expected sequences of at most ",
                   positions.size(0) - (config.class_token ? 1 : 0), " tokens (learned positions), got ",
@@ -184,6 +213,19 @@ void check_batch(const Batch& batch, const InputSpec& spec) {
                       batch.images.size(3) == spec.width,
                   "model", "expected images [B, ", spec.channels, ", ", spec.height, ", ", spec.width, "], got ", batch.images.sizes());
     return;
+  }
+  if (!spec.axes.empty()) {
+    const int64_t axes = static_cast<int64_t>(spec.axes.size());
+    ADATAPE_CHECK(batch.places.defined() && batch.places.dim() == 2 && batch.places.size(1) == axes && !batch.offsets.empty() &&
+                      batch.places.size(0) == batch.offsets.back(),
+                  "model", "expected places [", batch.offsets.empty() ? 0 : batch.offsets.back(), ", ", axes, "] of the elements, got ",
+                  batch.places.defined() ? "other ones" : "none");
+    for (int64_t axis = 0; batch.places.size(0) > 0 && axis < axes; ++axis) {
+      const auto [low, high] = at::aminmax(batch.places.select(1, axis));
+      ADATAPE_CHECK(low.item<int64_t>() >= -1 && high.item<int64_t>() < spec.axes[static_cast<size_t>(axis)], "model",
+                    "expected places of at most ", spec.axes[static_cast<size_t>(axis)] - 1, ", got ", high.item<int64_t>(),
+                    "; a model reads numbers as long as those it was made for");
+    }
   }
   if (spec.kind == InputSpec::Kind::kVectors) {
     ADATAPE_CHECK(batch.vectors.defined() && !batch.offsets.empty(), "model", "expected vectors, got a batch without them");

@@ -34,7 +34,7 @@ struct Stem : Module {
   torch::Tensor vector_weight;  // [D, dimension] (tokens) or [D, length * dimension] (flat)
   torch::Tensor bias;           // [D]; undefined for class_token
   torch::Tensor class_token;    // [D]; undefined without
-  torch::Tensor positions;      // [tokens, D], the class token's first; undefined without
+  torch::Tensor positions;      // [tokens, D] (or [sum of axes, D]), the class token's first; undefined without
   // Packed weights stay float32: where tokens are averaged to a query, rounded ones would select other rows.
   bool exact_patches = false;
 
@@ -48,6 +48,8 @@ struct Stem : Module {
   PackedTokens patches(const Batch& batch, const ForwardContext& context) const;
   PackedTokens elements(const Batch& batch, const ForwardContext& context) const;
   PackedTokens flat(const Batch& batch, const ForwardContext& context) const;
+  // Embeddings of Batch::places, [tokens, D]; columns are moved apart from each other, each within its axis.
+  torch::Tensor own_places(const Batch& batch, const PackLayout& layout, const ForwardContext& context) const;
   torch::Tensor random_starts(const PackLayout& layout, const ForwardContext& context) const;  // int64 [B] on the layout's device
 };
 

@@ -16,6 +16,7 @@ Batch micro_batch(const Batch& batch, int64_t first, int64_t count, bool answers
     const int64_t elements = part.offsets.back();
     if (batch.symbols.defined()) part.symbols = batch.symbols.narrow(0, begin, elements);
     if (batch.vectors.defined()) part.vectors = batch.vectors.narrow(0, begin, elements);
+    if (batch.places.defined()) part.places = batch.places.narrow(0, begin, elements);
     if (batch.decoder_symbols.defined()) {
       const int64_t start = batch.decoder_offsets[static_cast<size_t>(first)];
       for (int64_t b = first; b <= first + count; ++b)

@@ -310,6 +310,56 @@ TEST(StemTest, RandomStartsMoveSequencesWholeAndOnlyWhileTraining) {
   EXPECT_LT(largest_difference(resting.narrow(0, 1, 3), stem->symbol_weight.t()[0] + stem->bias + stem->positions.narrow(0, 1, 3)), 1e-6);
 }
 
+TEST(StemTest, OwnPlacesAreRowsOfTheirAxesAndMoveApart) {
+  torch::NoGradGuard no_grad;
+  StemConfig config;
+  config.class_token = true;
+  config.position_start = "random";
+  InputSpec spec = symbols(9);
+  spec.axes = {4, 3};
+  const auto stem = stem_of(config, spec);
+  ASSERT_EQ(stem->positions.size(0), 7);
+  Batch batch = sequences({{}, {0, 1, 2}, {2}});
+  batch.places = torch::tensor({0, 1, -1, -1, 1, 0, 3, -1}, torch::kInt64).view({4, 2});
+  ForwardContext context;
+  const auto without = [&](const torch::Tensor& values) {  // what is left of symbols 0 1 2 | 2, class tokens taken away
+    const torch::Tensor own = values.index_select(0, torch::tensor({2, 3, 4, 6}, torch::kInt64));
+    return own - stem->symbol_weight.t().index_select(0, batch.symbols) - stem->bias;
+  };
+  const torch::Tensor front = stem->positions.narrow(0, 0, 4), back = stem->positions.narrow(0, 4, 3);
+  const auto expected = [&](int64_t a, int64_t b) {
+    return torch::stack({front[a] + back[1 + b], torch::zeros({5}), front[1 + a] + back[b], front[3]});
+  };
+  const torch::Tensor resting = stem->forward(batch, context).values;
+  EXPECT_LT(largest_difference(without(resting), expected(0, 0)), 1e-6);
+  for (const int64_t token : {0, 1, 5}) EXPECT_LT(largest_difference(resting[token], stem->class_token), 1e-6);
+  context.training = true;
+  std::set<std::pair<int64_t, int64_t>> starts;
+  for (int64_t example = 0; example < 100; ++example) {
+    context.examples = torch::tensor({example + 2000, example, example + 1000}, torch::kInt64);
+    const torch::Tensor values = without(stem->forward(batch, context).values);
+    for (int64_t a = 0; a < 3; ++a) {
+      for (int64_t b = 0; b < 2; ++b) {
+        if (largest_difference(values, expected(a, b)) < 1e-6) starts.insert({a, b});
+      }
+    }
+  }
+  EXPECT_EQ(starts.size(), 6u);
+}
+
+TEST(StemTest, OwnPlacesAreCheckedAndHaveGradients) {
+  InputSpec spec = symbols(9);
+  spec.axes = {4, 3};
+  const auto stem = stem_of({}, spec);
+  Batch batch = sequences({{0, 1}});
+  EXPECT_THAT(error_of([&] { stem->forward(batch, {}); }), HasSubstr("expected places [2, 2] of the elements, got none"));
+  batch.places = torch::tensor({0, 1, 3, 3}, torch::kInt64).view({2, 2});
+  EXPECT_THAT(error_of([&] { stem->forward(batch, {}); }), HasSubstr("expected places of at most 2, got 3"));
+  batch.places = torch::tensor({0, 1, 0, -1}, torch::kInt64).view({2, 2});
+  stem->forward(batch, {}).values.sum().backward();
+  EXPECT_LT(largest_difference(stem->positions.grad().sum(1), torch::tensor({10.0, 0.0, 0.0, 0.0, 0.0, 5.0, 0.0})), 1e-6);
+}
+
 TEST(StemTest, RandomStartsNeedPositions) {
   StemConfig config;
   config.position_start = "random";

@@ -69,6 +69,27 @@ TEST(AlgorithmicTask, LengthsThatAreTestedHavePlaces) {
   }
 }
 
+TEST(AlgorithmicTask, PlacesOfDigitsAreCountedFromBothEnds) {
+  AlgorithmicConfig config = configured("addition", "each");
+  config.places = "digits";
+  config.shortest = config.longest = 2;
+  config.test_lengths = {3};
+  const AlgorithmicTask task(config);
+  EXPECT_THAT(task.input_spec().axes, ElementsAre(4, 4));
+  const Batch batch = task.training_batch(1, 2, 3);  // dd+dd, the start, three blanks
+  ASSERT_EQ(batch.places.sizes(), (std::vector<int64_t>{3 * 9, 2}));
+  for (int64_t b = 0; b < 3; ++b) {
+    EXPECT_THAT(part(batch.places.contiguous(), b * 18, b * 18 + 18),
+                ElementsAre(0, 1, 1, 0, -1, -1, 0, 1, 1, 0, -1, -1, 0, 2, 1, 1, 2, 0));
+  }
+  config.operation = "reverse";
+  const AlgorithmicTask reverse(config);
+  EXPECT_THAT(part(reverse.training_batch(1, 2, 1).places.contiguous(), 0, 10), ElementsAre(0, 1, 1, 0, -1, -1, 0, 1, 1, 0));
+  EXPECT_FALSE(AlgorithmicTask(configured("copy", "each")).training_batch(1, 2, 1).places.defined());
+  config.form = "decoder";
+  EXPECT_THROW(AlgorithmicTask{config}, Error);
+}
+
 TEST(AlgorithmicTask, BlanksAreAskedAndNothingElse) {
   const AlgorithmicTask task(configured("addition", "each"));
   const Batch batch = task.training_batch(1, 2, 30);

@@ -8,6 +8,7 @@ namespace {
 TEST(MicroBatch, CutsSequences) {
   Batch batch;
   batch.symbols = torch::arange(6);
+  batch.places = torch::arange(12).view({6, 2});
   batch.offsets = {0, 2, 2, 5, 6};
   batch.labels = torch::tensor({0, 1, 0, 1});
   batch.examples = torch::tensor({10, 11, 12, 13});
@@ -15,6 +16,7 @@ TEST(MicroBatch, CutsSequences) {
   EXPECT_EQ(part.size(), 2);
   EXPECT_EQ(part.offsets, (std::vector<int64_t>{0, 0, 3}));
   EXPECT_TRUE(part.symbols.equal(torch::tensor({2, 3, 4})));
+  EXPECT_TRUE(part.places.equal(torch::arange(4, 10).view({3, 2})));
   EXPECT_TRUE(part.labels.equal(torch::tensor({1, 0})));
   EXPECT_TRUE(part.examples.equal(torch::tensor({11, 12})));
 }

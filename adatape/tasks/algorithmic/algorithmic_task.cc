@@ -29,7 +29,11 @@ at::Tensor to_tensor(const std::vector<int64_t>& values) {
 Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_example,
                  const std::function<CounterRng(int64_t)>& random_of, const std::function<int64_t(int64_t, CounterRng&)>& length_of) {
   const bool addition = config.operation == "addition", decoder = config.form == "decoder";
-  std::vector<int64_t> symbols, answers, labels, examples;
+  std::vector<int64_t> symbols, answers, labels, examples, places;
+  const auto place_number = [&](int64_t length) {  // the places of the digits that come next
+    for (int64_t d = 0; d < length; ++d) places.insert(places.end(), {d, length - 1 - d});
+  };
+  const auto place_nothing = [&] { places.insert(places.end(), {-1, -1}); };
   Batch batch;
   batch.offsets = {0};
   if (decoder) batch.decoder_offsets = {0};
@@ -38,7 +42,13 @@ Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_
     const int64_t length = length_of(i, random);
     std::vector<int64_t> digits;
     for (int64_t d = 0; d < (addition ? 2 : 1) * length; ++d) {
-      if (addition && d == length) symbols.push_back(kPlus);
+      if (d % length == 0) {
+        if (d > 0) {
+          symbols.push_back(kPlus);
+          place_nothing();
+        }
+        place_number(length);
+      }
       digits.push_back(static_cast<int64_t>(random.below(10)));
       symbols.push_back(kZero + digits.back());
     }
@@ -54,6 +64,8 @@ Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_
     } else {
       symbols.push_back(kStart);
       labels.resize(symbols.size(), -1);
+      place_nothing();
+      place_number(static_cast<int64_t>(answer.size()));
       for (const int64_t digit : answer) {
         symbols.push_back(kBlank);
         labels.push_back(kZero + digit);
@@ -64,6 +76,7 @@ Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_
   }
   batch.symbols = to_tensor(symbols);
   if (decoder) batch.decoder_symbols = to_tensor(answers);
+  if (config.places == "digits") batch.places = to_tensor(places).view({-1, 2});
   batch.labels = to_tensor(labels);
   batch.examples = to_tensor(examples);
   return batch;
@@ -102,6 +115,9 @@ void AlgorithmicConfig::fields(FieldVisitor& visit) {
       "form", form, {"decoder", "each"},
       "decoder: an encoder-decoder reads the question and writes the answer; each: any model that answers at each element reads the "
       "question and blanks, and fills these in");
+  visit.choice(
+      "places", places, {"sequence", "digits"},
+      "what learned positions count: places in the sequence, or, with form = \"each\", those of a digit in its number, from both ends");
   visit.integer("shortest", shortest, range, "fewest digits of a number in training");
   visit.integer("longest", longest, range, "most digits of a number in training");
   visit.integers("test_lengths", test_lengths, range, "digits of the test split, taken in turn; empty: as in training");
@@ -109,6 +125,7 @@ void AlgorithmicConfig::fields(FieldVisitor& visit) {
 
 void AlgorithmicConfig::validate() const {
   ADATAPE_CHECK(shortest <= longest, kWhere, "expected shortest <= longest, got ", shortest, " and ", longest);
+  ADATAPE_CHECK(places == "sequence" || form == "each", kWhere, "task.places: \"digits\" needs task.form = \"each\"");
 }
 
 InputSpec AlgorithmicConfig::input_spec() const {
@@ -122,6 +139,7 @@ InputSpec AlgorithmicConfig::input_spec() const {
   const int64_t question = addition ? 2 * digits + 1 : digits, answer = addition ? digits + 1 : digits;
   spec.length = form == "each" ? question + 1 + answer : question;
   if (form == "decoder") spec.decoder_length = answer + 1;
+  if (places == "digits") spec.axes = {answer, answer};
   return spec;
 }
 

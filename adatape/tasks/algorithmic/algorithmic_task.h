@@ -11,6 +11,7 @@ namespace adatape {
 struct AlgorithmicConfig : TaskConfig {
   std::string operation = "reverse";   // copy | reverse | addition
   std::string form = "decoder";        // decoder | each
+  std::string places = "sequence";     // sequence | digits; digits needs form = each
   int64_t shortest = 1, longest = 10;  // digits, drawn uniformly
   std::vector<int64_t> test_lengths;   // taken in turn; empty: as in training
 
@@ -31,6 +32,9 @@ struct AlgorithmicConfig : TaskConfig {
 //   decoder  an encoder reads the question, a decoder 0 and the answer so far; its answers are the digits of the result and 1
 //   each     one sequence: the question, 0, and a blank for each digit of the result, where it is asked; a sum has n + 1 digits, with zeros
 //            in front
+//
+// With places = "digits" a digit or blank has two places, counted within its number from the front and from the back (after Abacus
+// embeddings, arXiv 2405.17399), whatever the lengths; other symbols have none.
 class AlgorithmicTask : public Task {
  public:
   explicit AlgorithmicTask(const AlgorithmicConfig& config);
