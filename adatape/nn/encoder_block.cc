@@ -83,12 +83,12 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
                                             int64_t index, double stochastic_depth) const {
   const int64_t width = shape.width, head_dim = width / shape.heads;
   const std::string part = "block " + std::to_string(index);
-  const torch::Tensor query = linear(attention_norm->forward(queries), qkv->weight.narrow(0, 0, width), qkv->bias.narrow(0, 0, width))
-                                  .view({-1, shape.heads, head_dim});
-  const torch::Tensor key_value =
-      linear(attention_norm->forward(keys), qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
-          .view({-1, 2, shape.heads, head_dim});
-  const std::vector<torch::Tensor> halves = key_value.unbind(1);  // one gradient for both, where select would clear and add two
+  // Split and unbound: one gradient for the parts together, where narrow and select would clear and add one for each.
+  const std::vector<torch::Tensor> weights = qkv->weight.split_with_sizes({width, 2 * width});
+  const std::vector<torch::Tensor> biases = qkv->bias.split_with_sizes({width, 2 * width});
+  const torch::Tensor query = linear(attention_norm->forward(queries), weights[0], biases[0]).view({-1, shape.heads, head_dim});
+  const torch::Tensor key_value = linear(attention_norm->forward(keys), weights[1], biases[1]).view({-1, 2, shape.heads, head_dim});
+  const std::vector<torch::Tensor> halves = key_value.unbind(1);
   const torch::Tensor attended = packed_attention(query, halves[0], halves[1], *query_layout, key_layout);
   context.count(part + " / attention projections", query_layout->lengths(), product_cost(width, width, true) + output->cost_per_row());
   context.count(part + " / key and value projections", key_layout.lengths(), product_cost(width, 2 * width, true));

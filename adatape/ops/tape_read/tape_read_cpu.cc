@@ -237,8 +237,8 @@ ADATAPE_ALWAYS_INLINE void read_loop(const Example<T>& example, Scratch<T>& scra
     } else {
       select_rows(example, scratch, want);
       for (int64_t i = 0; i < want; ++i) prefetch_row(example.rows + scratch.best[i] * example.stride, width);
-      T total = 0;
-      for (int64_t i = 0; i < want; ++i) total += weights[i] = std::exp((scratch.scores[i] - scratch.scores[0]) * scale);
+      T total = weights[0] = 1 + (scratch.scores[0] - scratch.scores[0]);  // e^0; NaN stays
+      for (int64_t i = 1; i < want; ++i) total += weights[i] = std::exp((scratch.scores[i] - scratch.scores[0]) * scale);
       for (int64_t i = 0; i < want; ++i) weights[i] /= total;
     }
 

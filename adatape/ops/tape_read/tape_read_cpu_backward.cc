@@ -31,6 +31,9 @@ struct BackwardExample {
   T *grad_query, *grad_norm_weight, *grad_norm_bias;  // [D] each; the norm's start at zero
   T* grad_rows;  // of row j at grad_rows + j * D; of the i-th row of step t at grad_rows + (t K + i) D if by_place
   bool by_place;
+  const T* next_rows;  // of the example after this one, next_lines lines of the cache and as many at next_grad_rows; none if 0
+  T* next_grad_rows;
+  int64_t next_lines;
 };
 
 template <class T>
@@ -40,7 +43,7 @@ struct BackwardScratch {
   std::vector<T> grad_query_key;                                          // [d]
   std::vector<T> grad_token, grad_scaled_token, grad_value, grad_scaled;  // [D]
   std::vector<T> scaled;                                                  // [K, D]
-  std::vector<T> grad_scores;                                             // [K]
+  std::vector<T> grad_scores, products;                                   // [K]
 };
 
 // From the gradient of a LayerNorm's output: that of its input, and the additions to those of weight and bias.
@@ -64,6 +67,16 @@ ADATAPE_ALWAYS_INLINE void normalise_row(const T* row, const RowNorm<T>& norm, i
   for (int64_t f = 0; f < width; ++f) scaled[f] = (row[f] - norm.mean) * norm.inverse_deviation;
 }
 
+// Asks for a share of the next example's rows and of where their gradients go: they are visited in no order that the processor foresees.
+template <class T>
+ADATAPE_ALWAYS_INLINE void prefetch_next(const BackwardExample<T>& e, int64_t step) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t line = e.next_lines * step / e.length; line < e.next_lines * (step + 1) / e.length; ++line) {
+    __builtin_prefetch(e.next_rows + line * kLine);
+    __builtin_prefetch(e.next_grad_rows + line * kLine, 1);
+  }
+}
+
 template <class T>
 ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardExample<T>& e, BackwardScratch<T>& scratch) {
   const int64_t width = e.width, d = e.key_width, rows_per_step = e.rows_per_step, n = e.length;
@@ -75,6 +88,7 @@ ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardExample<T>& e, BackwardSc
     row->resize(width);
   scratch.scaled.resize(rows_per_step * width);
   scratch.grad_scores.assign(rows_per_step, 0);
+  scratch.products.resize(rows_per_step);
   T* const grad_query_key = scratch.grad_query_key.data();
 
   // Statistics of the rows read, and the queries again, first to last.
@@ -95,31 +109,34 @@ ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardExample<T>& e, BackwardSc
     }
   }
 
-  const T scale = 1 / std::sqrt(static_cast<T>(d)), from_query = e.average ? T(0.5) : T(1);
+  const T scale = 1 / std::sqrt(static_cast<T>(d)), from_query = e.average ? T(0.5) : T(1), inverse_width = 1 / static_cast<T>(width);
   for (int64_t t = n - 1; t >= 0; --t) {
     const T* const w = e.weights + t * rows_per_step;
     const int64_t* const indices = e.indices + t * rows_per_step;
     const T* const step_query = scratch.queries.data() + t * d;
     int64_t count = 0;
     while (count < rows_per_step && indices[count] >= 0) ++count;
+    prefetch_next(e, n - 1 - t);
     T *const grad_token = scratch.grad_token.data(), *const grad_scaled_token = scratch.grad_scaled_token.data();
     if (e.grad_tokens) {
       std::copy_n(e.grad_tokens + t * width, width, grad_token);
     } else {
       std::fill_n(grad_token, width, T(0));
     }
+    for (int64_t f = 0; f < d && !e.fixed_order; ++f) grad_token[f] += from_query * grad_query_key[f];
+#pragma omp simd
+    for (int64_t f = 0; f < width; ++f) grad_scaled_token[f] = grad_token[f] * weight[f];
     for (int64_t i = 0; i < count; ++i) {
-      normalise_row(e.rows + indices[i] * e.stride, scratch.norms[t * rows_per_step + i], width, scratch.scaled.data() + i * width);
+      T* const scaled = scratch.scaled.data() + i * width;
+      normalise_row(e.rows + indices[i] * e.stride, scratch.norms[t * rows_per_step + i], width, scaled);
+      scratch.products[i] = dot(grad_scaled_token, scaled, width);
     }
 
     if (!e.fixed_order) {
-      for (int64_t f = 0; f < d; ++f) grad_token[f] += from_query * grad_query_key[f];
-#pragma omp simd
-      for (int64_t f = 0; f < width; ++f) grad_scaled_token[f] = grad_token[f] * weight[f];
       const T constant = dot(grad_token, bias, width);
       T mean = 0;
       for (int64_t i = 0; i < count; ++i) {
-        T grad_w = dot(grad_scaled_token, scratch.scaled.data() + i * width, width) + constant;
+        T grad_w = scratch.products[i] + constant;
         if (e.grad_weights) grad_w += e.grad_weights[t * rows_per_step + i];
         if (e.grad_ponder) {
           if (e.entropy) {
@@ -139,17 +156,37 @@ ADATAPE_ALWAYS_INLINE void backward_loop(const BackwardExample<T>& e, BackwardSc
       }
     }
 
+    // Row i's normalised value has the gradient w_i grad_token, and its first d features grad_score_i query besides. The two sums that the
+    // norm's gradient needs are therefore known but for a few features: nothing is added across lanes once more.
+    const T token_sum = sum(grad_scaled_token, width);
+    T query_sum = 0, total_weight = 0;
+    for (int64_t f = 0; f < d && !e.fixed_order; ++f) query_sum += step_query[f] * weight[f];
     for (int64_t i = 0; i < count; ++i) {
-      T* const grad_value = scratch.grad_value.data();
+      const T* const scaled = scratch.scaled.data() + i * width;
+      T* const grad_row = e.grad_rows + (e.by_place ? t * rows_per_step + i : indices[i]) * width;
+      const T weight_i = w[i], grad_score = e.fixed_order ? T(0) : scratch.grad_scores[i];
+      const T deviation = scratch.norms[t * rows_per_step + i].inverse_deviation;
+      T query_product = 0;
+      for (int64_t f = 0; f < d && !e.fixed_order; ++f) query_product += step_query[f] * weight[f] * scaled[f];
+      const T mean = (weight_i * token_sum + grad_score * query_sum) * inverse_width;
+      const T slope = (weight_i * scratch.products[i] + grad_score * query_product) * inverse_width;
+      T* const grad_norm_weight = e.grad_norm_weight;
 #pragma omp simd
-      for (int64_t f = 0; f < width; ++f) grad_value[f] = w[i] * grad_token[f];
-      if (!e.fixed_order) {
-        for (int64_t f = 0; f < d; ++f) grad_value[f] += scratch.grad_scores[i] * step_query[f];
+      for (int64_t f = 0; f < width; ++f) {
+        grad_norm_weight[f] += weight_i * grad_token[f] * scaled[f];
+        grad_row[f] = deviation * (weight_i * grad_scaled_token[f] - mean - scaled[f] * slope);
       }
-      norm_backward(grad_value, scratch.scaled.data() + i * width, scratch.norms[t * rows_per_step + i].inverse_deviation, weight, width,
-                    scratch.grad_scaled.data(), e.grad_rows + (e.by_place ? t * rows_per_step + i : indices[i]) * width, e.grad_norm_weight,
-                    e.grad_norm_bias);
+      for (int64_t f = 0; f < d && !e.fixed_order; ++f) {
+        const T through_score = grad_score * step_query[f];
+        grad_norm_weight[f] += through_score * scaled[f];
+        e.grad_norm_bias[f] += through_score;
+        grad_row[f] += deviation * through_score * weight[f];
+      }
+      total_weight += weight_i;
     }
+    T* const grad_norm_bias = e.grad_norm_bias;
+#pragma omp simd
+    for (int64_t f = 0; f < width; ++f) grad_norm_bias[f] += total_weight * grad_token[f];
   }
 
   std::copy_n(grad_query_key, d, scratch.grad_value.data());
@@ -174,6 +211,8 @@ at::Tensor lazy_zeros(at::IntArrayRef sizes, const at::TensorOptions& options) {
   return at::from_blob(
       data, sizes, [memory](void*) { std::free(memory); }, options);
 }
+
+constexpr int64_t kAsked = 4096;  // numbers of a bank that is asked for whole, before it is read
 
 template <class T>
 TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
@@ -203,6 +242,8 @@ TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadB
     BackwardScratch<T> scratch;
     for (int64_t b = begin; b < end; ++b) {
       const int64_t first = packed ? offsets.const_data_ptr<int64_t>()[b] : 0;
+      const int64_t next = packed && b + 1 < end ? offsets.const_data_ptr<int64_t>()[b + 1] : 0;
+      const int64_t next_rows = packed && b + 1 < end ? offsets.const_data_ptr<int64_t>()[b + 2] - next : 0;
       const BackwardExample<T> example{
           .query = query.const_data_ptr<T>() + b * width,
           .query_offset = query_offset.defined() ? query_offset.const_data_ptr<T>() + b * options.key_width : nullptr,
@@ -228,6 +269,10 @@ TapeReadGradients backward(const TapeReadBackwardInputs& inputs, const TapeReadB
           .grad_norm_bias = grad_norm_biases.mutable_data_ptr<T>() + b * width,
           .grad_rows = grad_rows + (packed ? first : b * steps * rows_per_step) * width,
           .by_place = !packed,
+          .next_rows = bank.const_data_ptr<T>() + next * bank.stride(0),
+          .next_grad_rows = grad_rows + next * width,
+          .next_lines =
+              next_rows * width <= kAsked && bank.stride(0) == width ? next_rows * width * static_cast<int64_t>(sizeof(T)) / 64 : 0,
       };
       backward_example(example, scratch);
     }
