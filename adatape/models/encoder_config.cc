@@ -63,7 +63,7 @@ PackedTokens run_block(const EncoderConfig& config, const EncoderBlock& block, i
   const torch::Tensor& rows = tokens.layout->rows_of(TokenKind::kClass);
   const torch::Tensor rows_cpu = rows.to(torch::kCPU);
   const auto kept = kept_layout(*tokens.layout, {rows_cpu.data_ptr<int64_t>(), rows_cpu.data_ptr<int64_t>() + rows_cpu.numel()});
-  return {block.forward_queries(class_tokens(tokens), kept, tokens.values, *tokens.layout, context, index, rate), kept};
+  return {block.forward_queries(class_tokens(tokens), kept, tokens.values, *tokens.layout, context, index, rate, /*one_query=*/true), kept};
 }
 
 void answer(const Head& head, const PackedTokens& tokens, const ForwardContext& context, ModelOutput& output, torch::Tensor* features) {

@@ -1,7 +1,10 @@
 #include "adatape/nn/encoder_block.h"
 
+#include <cmath>
+
 #include "adatape/core/check.h"
 #include "adatape/nn/dropout.h"
+#include "adatape/ops/one_query_attention/one_query_attention.h"
 
 namespace adatape {
 
@@ -80,19 +83,32 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
 
 torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout,
                                             const torch::Tensor& keys, const PackLayout& key_layout, const ForwardContext& context,
-                                            int64_t index, double stochastic_depth) const {
+                                            int64_t index, double stochastic_depth, bool one_query) const {
   const int64_t width = shape.width, head_dim = width / shape.heads;
   const std::string part = "block " + std::to_string(index);
+  const torch::Tensor normed_keys = attention_norm->forward(keys);
   // Split and unbound: one gradient for the parts together, where narrow and select would clear and add one for each.
-  const std::vector<torch::Tensor> weights = qkv->weight.split_with_sizes({width, 2 * width});
-  const std::vector<torch::Tensor> biases = qkv->bias.split_with_sizes({width, 2 * width});
-  const torch::Tensor query = linear(attention_norm->forward(queries), weights[0], biases[0]).view({-1, shape.heads, head_dim});
-  const torch::Tensor key_value = linear(attention_norm->forward(keys), weights[1], biases[1]).view({-1, 2, shape.heads, head_dim});
-  const std::vector<torch::Tensor> halves = key_value.unbind(1);
-  const torch::Tensor attended = packed_attention(query, halves[0], halves[1], *query_layout, key_layout);
+  const std::vector<int64_t> sizes = one_query ? std::vector<int64_t>{width, width, width} : std::vector<int64_t>{width, 2 * width};
+  const std::vector<torch::Tensor> weights = qkv->weight.split_with_sizes(sizes), biases = qkv->bias.split_with_sizes(sizes);
+  const torch::Tensor query = linear(attention_norm->forward(queries), weights[0], biases[0]);
   context.count(part + " / attention projections", query_layout->lengths(), product_cost(width, width, true) + output->cost_per_row());
-  context.count(part + " / key and value projections", key_layout.lengths(), product_cost(width, 2 * width, true));
-  count_attention(context, part + " / attention", *query_layout, key_layout, /*causal=*/false, width, width);
+  torch::Tensor attended;
+  if (one_query && ops::has_one_query_attention(query, normed_keys)) {
+    const int64_t pairs = key_layout.total();
+    add_matrix_product_flops(4 * (query.size(0) * width + pairs * shape.heads) * width);
+    attended = ops::one_query_attention(query, normed_keys, {weights[1], weights[2], biases[2]}, key_layout.offsets(), shape.heads,
+                                        1 / std::sqrt(static_cast<double>(head_dim)));
+    context.count(part + " / key and value projections", query_layout->lengths(), product_cost(width, 2 * width, true));
+    count_attention(context, part + " / attention", *query_layout, key_layout, /*causal=*/false, shape.heads * width, width);
+  } else {
+    const torch::Tensor pair = one_query
+                                   ? linear(normed_keys, qkv->weight.narrow(0, width, 2 * width), qkv->bias.narrow(0, width, 2 * width))
+                                   : linear(normed_keys, weights[1], biases[1]);
+    const std::vector<torch::Tensor> halves = pair.view({-1, 2, shape.heads, head_dim}).unbind(1);
+    attended = packed_attention(query.view({-1, shape.heads, head_dim}), halves[0], halves[1], *query_layout, key_layout);
+    context.count(part + " / key and value projections", key_layout.lengths(), product_cost(width, 2 * width, true));
+    count_attention(context, part + " / attention", *query_layout, key_layout, /*causal=*/false, width, width);
+  }
   return finish(queries, attended, *query_layout, context, index, stochastic_depth);
 }
 

@@ -25,10 +25,11 @@ struct EncoderBlock : Module {
   PackedTokens forward(const PackedTokens& x, const ForwardContext& context, int64_t index, double stochastic_depth = 0) const;
 
   // New states of `queries` [Tq, D] (layout query_layout) that attend to `keys` [Tk, D]; tokens that are keys only cost their key and value
-  // projections. Both layouts have the batch of the context. Returns [Tq, D].
+  // projections. Both layouts have the batch of the context. one_query: every example has one query and some keys, so that where
+  // ops::one_query_attention serves, keys and values are not made at all. Returns [Tq, D].
   torch::Tensor forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout,
                                 const torch::Tensor& keys, const PackLayout& key_layout, const ForwardContext& context, int64_t index,
-                                double stochastic_depth = 0) const;
+                                double stochastic_depth = 0, bool one_query = false) const;
 
   std::shared_ptr<LayerNorm> attention_norm, feed_forward_norm;
   std::shared_ptr<Linear> qkv, output;        // [3 D, D] (query, key, value), [D, D]
