@@ -27,7 +27,7 @@ constexpr const char* kMore =
     "Examples:\n"
     "  adatape import --from scenic adatape_b16.toml checkpoint.msgpack --output models/adatape\n"
     "  adatape import --from timm vit.toml model.safetensors --output models/vit       with name = \"vit_small_patch16_224\" in [model]\n"
-    "  adatape import --from transformers gpt2.toml model.safetensors --set model.size=gpt2 --output models/gpt2";
+    "  adatape import --from transformers configs/text/published/gpt2.toml model.safetensors --output models/gpt2";
 
 struct Options {
   std::string from, config, weights, output;

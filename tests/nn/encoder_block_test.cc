@@ -112,6 +112,28 @@ TEST(EncoderBlockTest, KeysOnlyTokensAreSeenAndNotComputed) {
   EXPECT_EQ(work.size(), 4u);
 }
 
+TEST(EncoderBlockTest, OneQueryCostsNoProductATokenAndGivesTheSame) {
+  torch::NoGradGuard no_grad;
+  const auto block = block_of(kShape);
+  const PackedTokens all = random_pack({3, 1, 5}, 8, 2);
+  const std::vector<int64_t> first = {0, 3, 4};
+  const auto queries = kept_layout(*all.layout, first);
+  const torch::Tensor of_queries = all.values.index_select(0, index_tensor(first, torch::kCPU));
+  std::vector<WorkItem> work;
+  ForwardContext context;
+  context.work = &work;
+  const int64_t before = matrix_product_flops();
+  const torch::Tensor got = block->forward_queries(of_queries, queries, all.values, *all.layout, context, 0, 0, /*one_query=*/true);
+  int64_t counted = 0;
+  for (const WorkItem& item : work) {
+    EXPECT_THAT(item.rows, item.part == "block 0 / attention" ? ::testing::ElementsAre(3, 1, 5) : ::testing::ElementsAre(1, 1, 1))
+        << item.part;
+    for (const int64_t rows : item.rows) counted += rows * item.flops_per_row;
+  }
+  EXPECT_EQ(counted, matrix_product_flops() - before);
+  EXPECT_LE(largest_difference(got, block->forward_queries(of_queries, queries, all.values, *all.layout, {}, 0)), 2e-6);
+}
+
 TEST(EncoderBlockTest, EmptyPack) {
   const auto block = block_of(kShape);
   for (const auto& lengths : std::vector<std::vector<int64_t>>{{}, {0}, {0, 0}}) {

@@ -1,4 +1,4 @@
-// Every configuration of the repository is one that `adatape train` takes.
+// Every configuration of the repository is one that `adatape train` takes, or `adatape import` for published weights.
 #include <algorithm>
 #include <set>
 
@@ -19,7 +19,8 @@ TEST(Configs, AreReadAndSayTheirOwnCommand) {
     const std::string error = testing::error_of([&] { RunConfig::from_document(ConfigDocument::from_file(path)); });
     EXPECT_TRUE(error.empty() || (needs_pictures && error.find("expected a folder train in") != std::string::npos))
         << path << ": " << error;
-    EXPECT_THAT(read_file(path), ::testing::HasSubstr("adatape train " + fs::relative(entry.path(), ADATAPE_SOURCE_DIR).string())) << path;
+    const std::string command = path.find("/published/") != std::string::npos ? "adatape import --from transformers " : "adatape train ";
+    EXPECT_THAT(read_file(path), ::testing::HasSubstr(command + fs::relative(entry.path(), ADATAPE_SOURCE_DIR).string())) << path;
     ++count;
   }
   EXPECT_GT(count, 20);
