@@ -90,6 +90,22 @@ TEST(AlgorithmicTask, PlacesOfDigitsAreCountedFromBothEnds) {
   EXPECT_THROW(AlgorithmicTask{config}, Error);
 }
 
+TEST(AlgorithmicTask, ACurriculumLengthensNumbersInTrainingAlone) {
+  AlgorithmicConfig config = configured("copy", "each");  // 2 to 4 digits
+  config.curriculum_steps = 100;
+  const AlgorithmicTask task(config), plain(configured("copy", "each"));
+  const auto longest = [](const Batch& batch) {
+    int64_t digits = 0;
+    for (size_t b = 0; b + 1 < batch.offsets.size(); ++b) digits = std::max(digits, (batch.offsets[b + 1] - batch.offsets[b] - 1) / 2);
+    return digits;
+  };
+  EXPECT_EQ(longest(task.training_batch(1, 49, 60)), 2);
+  EXPECT_EQ(longest(task.training_batch(1, 50, 60)), 3);
+  EXPECT_EQ(longest(task.training_batch(1, 99, 60)), 3);
+  EXPECT_TRUE(task.training_batch(1, 100, 60).symbols.equal(plain.training_batch(1, 100, 60).symbols));
+  EXPECT_EQ(longest(task.held_out_batch(Split::kValidation, 0, 60)), 4);
+}
+
 TEST(AlgorithmicTask, BlanksAreAskedAndNothingElse) {
   const AlgorithmicTask task(configured("addition", "each"));
   const Batch batch = task.training_batch(1, 2, 30);

@@ -120,6 +120,8 @@ void AlgorithmicConfig::fields(FieldVisitor& visit) {
       "what learned positions count: places in the sequence, or, with form = \"each\", those of a digit in its number, from both ends");
   visit.integer("shortest", shortest, range, "fewest digits of a number in training");
   visit.integer("longest", longest, range, "most digits of a number in training");
+  visit.integer("curriculum_steps", curriculum_steps, {.minimum = 0, .maximum = 1'000'000'000},
+                "training steps over which the longest number grows evenly from shortest to longest digits; 0: longest from the first");
   visit.integers("test_lengths", test_lengths, range, "digits of the test split, taken in turn; empty: as in training");
 }
 
@@ -168,12 +170,13 @@ AlgorithmicTask::AlgorithmicTask(const AlgorithmicConfig& config) : config_(conf
 
 Batch AlgorithmicTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const {
   ADATAPE_CHECK(batch_size >= 1, kWhere, "expected a batch size >= 1, got ", batch_size);
+  const auto steps = static_cast<uint64_t>(config_.curriculum_steps);
+  auto more = static_cast<uint64_t>(config_.longest - config_.shortest);  // digits than the shortest has
+  if (step < steps) more = more * step / steps;
   return make_batch(
       config_, batch_size, step * static_cast<uint64_t>(batch_size),
       [&](int64_t i) { return CounterRng(seed, step, site(Site::kData, 0), static_cast<uint64_t>(i)); },
-      [&](int64_t, CounterRng& random) {
-        return config_.shortest + static_cast<int64_t>(random.below(static_cast<uint64_t>(config_.longest - config_.shortest + 1)));
-      });
+      [&](int64_t, CounterRng& random) { return config_.shortest + static_cast<int64_t>(random.below(more + 1)); });
 }
 
 Batch AlgorithmicTask::held_out_batch(Split split, int64_t first, int64_t count) const {

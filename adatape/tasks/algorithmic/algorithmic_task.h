@@ -13,6 +13,7 @@ struct AlgorithmicConfig : TaskConfig {
   std::string form = "decoder";        // decoder | each
   std::string places = "sequence";     // sequence | digits; digits needs form = each
   int64_t shortest = 1, longest = 10;  // digits, drawn uniformly
+  int64_t curriculum_steps = 0;        // training steps over which the longest number grows from shortest to longest
   std::vector<int64_t> test_lengths;   // taken in turn; empty: as in training
 
   AlgorithmicConfig() { name = "algorithmic"; }
