@@ -16,7 +16,7 @@ void InferenceOptions::declare(CLI::App& app) {
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option(
          "--precision", precision,
-         "factors of the blocks' matrix products on the CPU: float32, or bfloat16 (sums, norms, attention and tape reading stay float32)")
+         "factors of matrix products: float32, or bfloat16 (on the CPU in the blocks alone; sums and norms stay float32)")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->type_name("NAME")
       ->capture_default_str();
@@ -31,12 +31,14 @@ c10::Device InferenceOptions::start() const {
 
 void InferenceOptions::prepare(Module& model, c10::Device on) const {
   const bool half = precision == "bfloat16";
-  ADATAPE_CHECK(!half || on.is_cpu(), "precision", "bfloat16 is for the CPU, got device ", on.str(), "; leave --precision out");
-  ADATAPE_CHECK(!half || ops::has_bfloat16_products(), "precision",
+  ADATAPE_CHECK(!half || on.is_cuda() || ops::has_bfloat16_products(), "precision",
                 "expected a processor with bfloat16 products (avx512_bf16) for --precision bfloat16, this one has none; leave it out");
+  if (half && on.is_cuda()) products = std::make_shared<MixedPrecision>(torch::kBFloat16, on);
   if (on.is_cpu()) model.pack_for_inference(half ? torch::kBFloat16 : torch::kFloat);
   if (!verbose) return;
-  std::cerr << "kernels: matrix products " << (on.is_cpu() ? ops::packed_linear_kernel_name(half ? at::kBFloat16 : at::kFloat) : "ATen")
+  std::cerr << "kernels: matrix products " << (on.is_cpu() ? ops::packed_linear_kernel_name(half ? at::kBFloat16 : at::kFloat)
+                                                                : half && ops::has_cuda_kernels() ? "cublasLt bfloat16, norms of our own"
+                                                                                                  : "ATen")
             << ", attention " << ops::packed_attention_kernel_name(on, at::kFloat) << (half ? " bfloat16" : "") << ", tape reading "
             << ops::tape_read_kernel_name(on, at::kFloat) << "; " << on.str() << ", " << at::get_num_threads() << " threads\n";
 }

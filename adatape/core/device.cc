@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <charconv>
+#include <cstdio>
 #include <fstream>
 #include <string_view>
 
@@ -13,6 +14,7 @@ namespace adatape {
 namespace {
 
 constexpr const char* kCudaLibrary = "libtorch_cuda.so";
+constexpr const char* kOwnKernels = "libadatape_cuda.so";  // beside libadatape_ops.so, where the build found nvcc
 
 struct CudaAnswer {
   int devices = 0;
@@ -30,6 +32,10 @@ CudaAnswer load_cuda() {
   }
   if (!c10::impl::hasDeviceGuardImpl(c10::DeviceType::CUDA)) return {0, concat(kCudaLibrary, ": it registered no device")};
   const int devices = c10::impl::getDeviceGuardImpl(c10::DeviceType::CUDA)->deviceCount();
+  if (devices > 0 && ::dlopen(kOwnKernels, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    const char* reason = ::dlerror();
+    std::fprintf(stderr, "adatape: no CUDA kernels of our own, ATen's serve (%s)\n", reason != nullptr ? reason : kOwnKernels);
+  }
   return {devices, devices > 0 ? "" : concat(kCudaLibrary, ": loaded, but the driver reports 0 devices")};
 }
 

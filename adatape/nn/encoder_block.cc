@@ -4,6 +4,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/nn/dropout.h"
+#include "adatape/ops/half_block/half_block.h"
 #include "adatape/ops/one_query_attention/one_query_attention.h"
 
 namespace adatape {
@@ -50,6 +51,7 @@ PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& 
   const int64_t head_dim = shape.width / shape.heads;
   const std::string part = "block " + std::to_string(index);
   if (!experts && packed_path(x.values, qkv->packed) && !context.training) return forward_packed(x, context, part);
+  if (half_serves(x, context, stochastic_depth)) return forward_half(x, context, part);
   const torch::Tensor projected = qkv->forward(attention_norm->forward(x.values)).view({-1, 3, shape.heads, head_dim});
   const torch::Tensor attended = packed_self_attention(projected, layout);
   context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
@@ -79,6 +81,47 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
     tape_feed_forward->add_to_rows(middle, layout.rows_of(TokenKind::kTape), *feed_forward_norm, after);
   }
   return {after, x.layout};
+}
+
+bool EncoderBlock::half_serves(const PackedTokens& x, const ForwardContext& context, double stochastic_depth) const {
+  const int64_t head_dim = shape.width / shape.heads;
+  return ops::half_products() && ops::has_half_block(x.values, shape.width) && !experts && x.layout->total() > 0 &&
+         !(context.training && (shape.dropout > 0 || stochastic_depth > 0)) && shape.ffn_width % 8 == 0 && head_dim % 8 == 0 &&
+         head_dim <= 256;
+}
+
+// In bfloat16 on CUDA. Norms go together with the residual sums before them and put the rows in order for their networks, so that nothing is
+// gathered; without a gradient residuals are added within the products.
+PackedTokens EncoderBlock::forward_half(const PackedTokens& x, const ForwardContext& context, const std::string& part) const {
+  const PackLayout& layout = *x.layout;
+  const int64_t width = shape.width, total = layout.total(), head_dim = width / shape.heads;
+  const bool gradient = at::GradMode::is_enabled(), split = tape_feed_forward && layout.count(TokenKind::kTape) > 0;
+  add_matrix_product_flops(total * (qkv->flops_per_row() + output->flops_per_row()));
+  for (const int64_t length : layout.lengths()) add_matrix_product_flops(4 * length * length * width);
+  context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
+  count_attention(context, part + " / attention", layout, layout, /*causal=*/false, width, width);
+  count_feed_forward(layout, context, part);
+  const int64_t tape = split ? layout.count(TokenKind::kTape) : 0;
+  add_matrix_product_flops((total - tape) * (feed_forward->expand->flops_per_row() + feed_forward->contract->flops_per_row()));
+
+  const torch::Tensor given = gradient ? x.values : x.values.to(torch::kBFloat16);
+  const auto [before, normed, none] =
+      ops::residual_norm(given, {}, attention_norm->weight, attention_norm->bias, attention_norm->epsilon);
+  const torch::Tensor attended = ops::half_self_attention(
+      ops::half_linear(normed, qkv->weight, qkv->bias).view({-1, 3, shape.heads, head_dim}), layout.cumulative_lengths(), layout.longest(),
+      /*causal=*/false, 1 / std::sqrt(static_cast<double>(head_dim)));
+  const torch::Tensor branch =
+      ops::half_linear(attended.reshape({total, width}), output->weight, output->bias, gradient ? torch::Tensor() : before);
+  const auto [middle, others, on_tape] =
+      ops::residual_norm(gradient ? before : branch, gradient ? branch : torch::Tensor(), feed_forward_norm->weight,
+                         feed_forward_norm->bias, feed_forward_norm->epsilon, split ? layout.tape_split() : ops::RowSplit());
+  const bool within = !gradient && !split;  // the residual is added by the last product
+  const torch::Tensor of_others =
+      ops::half_mlp(others, feed_forward->expand->weight, feed_forward->expand->bias, feed_forward->contract->weight,
+                    feed_forward->contract->bias, shape.gelu == Gelu::kTanh, within ? middle : torch::Tensor());
+  if (within) return {of_others, x.layout};
+  const torch::Tensor of_tape = split ? tape_feed_forward->forward(on_tape).to(torch::kBFloat16) : torch::Tensor();
+  return {ops::residual_add(middle, of_others, of_tape, split ? layout.tape_split() : ops::RowSplit()), x.layout};
 }
 
 torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const std::shared_ptr<const PackLayout>& query_layout,

@@ -81,6 +81,17 @@ const torch::Tensor& PackLayout::rows_but(TokenKind kind) const {
   return rows;
 }
 
+const ops::RowSplit& PackLayout::tape_split() const {
+  if (tape_split_.places.defined()) return tape_split_;
+  tape_split_.first = total() - count(TokenKind::kTape);
+  torch::Tensor places = torch::empty({total()}, torch::kInt32);
+  int32_t* const place = places.data_ptr<int32_t>();
+  int32_t other = 0, tape = static_cast<int32_t>(tape_split_.first);
+  for (size_t i = 0; i < kinds_.size(); ++i) place[i] = kinds_[i] == TokenKind::kTape ? tape++ : other++;
+  tape_split_.places = places.to(device_);
+  return tape_split_;
+}
+
 void PackLayout::make_segments() const {
   Segments tape, others, restore;
   int64_t next_tape = 0, next_other = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "adatape/nn/segments.h"
+#include "adatape/ops/cuda_kernels.h"
 
 namespace adatape {
 
@@ -50,6 +51,7 @@ class PackLayout {
   const std::shared_ptr<const Segments>& segments_of_tape() const;
   const std::shared_ptr<const Segments>& segments_but_tape() const;
   const std::shared_ptr<const Segments>& restore_kinds() const;
+  const ops::RowSplit& tape_split() const;  // all but tape tokens, then those
   const AttentionPlan& self_attention() const;
 
  private:
@@ -62,6 +64,7 @@ class PackLayout {
   bool uniform_ = true;
   mutable torch::Tensor offsets_tensor_, cumulative_lengths_, example_of_token_, rows_of_[3], rows_but_[3];
   mutable std::shared_ptr<const Segments> of_tape_, but_tape_, restore_kinds_;
+  mutable ops::RowSplit tape_split_;
   mutable std::unique_ptr<AttentionPlan> self_attention_;
 };
 

@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 
 #include "adatape/core/check.h"
+#include "adatape/nn/mixed_precision.h"
 #include "adatape/train/micro_batch.h"
 #include "adatape/train/score_function.h"
 
@@ -46,9 +48,10 @@ at::Tensor sum_of(const at::Tensor& a, const at::Tensor& b) {
 at::Tensor share_of_mean(const at::Tensor& values, double share) { return values.sum() * (share / static_cast<double>(values.numel())); }
 
 BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& parameters, const Task& task, const Batch& part,
-                                 const ForwardOptions& options, double share) {
+                                 const ForwardOptions& options, double share, at::ScalarType products) {
   const at::AutoGradMode gradients(true);  // a thread of its own does not inherit it
   BatchGradients result;
+  std::optional<MixedPrecision> precision(std::in_place, products, parameters.front().device());
   const ModelOutput output = model.forward(part, options);
   const at::Tensor task_losses = model.combine(output, [&](const at::Tensor& logits) { return task.example_loss(logits, part); });
   const at::Tensor task_loss = share_of_mean(task_losses, share);
@@ -64,6 +67,7 @@ BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& pa
   for (const RandomChoice& choice : output.random_choices) {
     if (choice.weight != 0) loss = loss + score_function_loss(task_losses, choice.log_density) * (choice.weight * share);
   }
+  precision.reset();
   result.gradients = torch::autograd::grad({loss}, parameters, {}, /*retain_graph=*/false, /*create_graph=*/false, /*allow_unused=*/true);
   return result;
 }
@@ -73,10 +77,10 @@ BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& pa
 std::string auxiliary_key(const std::string& name) { return name.ends_with("_steps") ? name : name + "_loss"; }
 
 BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, const ForwardOptions& options, double share,
-                            int64_t parts) {
+                            int64_t parts, at::ScalarType products) {
   const std::vector<at::Tensor> parameters = model.parameters();
   parts = std::min(parts, batch.size());
-  if (parts <= 1) return gradients_of_part(model, parameters, task, batch, options, share);
+  if (parts <= 1) return gradients_of_part(model, parameters, task, batch, options, share, products);
 
   std::vector<BatchGradients> results(static_cast<size_t>(parts));
   std::vector<std::exception_ptr> errors(static_cast<size_t>(parts));
@@ -87,7 +91,7 @@ BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, 
       try {
         const int64_t first = i * size / parts, count = (i + 1) * size / parts - first;
         results[static_cast<size_t>(i)] = gradients_of_part(model, parameters, task, micro_batch(batch, first, count, answers_each),
-                                                            options, share * static_cast<double>(count) / static_cast<double>(size));
+                                                            options, share * static_cast<double>(count) / static_cast<double>(size), products);
       } catch (...) {
         errors[static_cast<size_t>(i)] = std::current_exception();  // the first part's error is the one that is told
       }

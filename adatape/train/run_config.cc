@@ -52,6 +52,8 @@ void TrainingConfig::fields(FieldVisitor& visit) {
   visit.integer("batch_size", batch_size, {.minimum = 1}, "examples in a step");
   visit.integer("accumulate", accumulate, {.minimum = 1},
                 "micro-batches that a step is split into, to save memory; must divide batch_size; the result is the same but for rounding");
+  visit.choice("precision", precision, {"float32", "bfloat16"},
+               "factors of matrix products and attention; bfloat16 needs a CUDA device: weights, sums, norms and losses stay float32");
   visit.choice(
       "parallel", parallel, {"auto", "examples", "operators"},
       "what CPU threads share: a part of the batch each, or each operator; auto = examples for models of up to 2 million parameters");

@@ -12,6 +12,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
 #include "adatape/core/signals.h"
+#include "adatape/nn/mixed_precision.h"
 #include "adatape/train/evaluate.h"
 #include "adatape/train/gradients.h"
 #include "adatape/train/micro_batch.h"
@@ -60,6 +61,8 @@ AdamWOptions optimizer_options(const TrainingConfig& config) {
   return {.beta1 = config.beta1, .beta2 = config.beta2, .weight_decay = config.weight_decay, .clip_norm = config.clip_norm};
 }
 
+at::ScalarType products_of(const TrainingConfig& config) { return config.precision == "bfloat16" ? at::kBFloat16 : at::kFloat; }
+
 Model& moved(Model& model, at::Device device) {
   model.to(device);
   return model;
@@ -72,7 +75,10 @@ Trainer::Trainer(RunConfig& config, const Task& task, Model& model, TrainOptions
       task_(task),
       model_(moved(model, options.device)),
       options_(std::move(options)),
-      optimizer_(model, optimizer_options(config.training)) {}
+      optimizer_(model, optimizer_options(config.training)) {
+  ADATAPE_CHECK(products_of(config.training) == at::kFloat || options_.device.is_cuda(), "training.precision",
+                "bfloat16 needs a CUDA device, got ", options_.device.str(), "; leave it out or train with --device cuda");
+}
 
 Trainer::~Trainer() = default;
 
@@ -165,7 +171,8 @@ void Trainer::train_step() {
     const Batch part =
         (count == batch.size() ? batch : micro_batch(batch, first, count, task_.input_spec().answers_each)).to(options_.device);
     const double share = static_cast<double>(count) / static_cast<double>(batch.size());
-    BatchGradients result = gradients_of(model_, task_, part, forward, share, parallel_parts(training, model_, count, options_.device));
+    BatchGradients result = gradients_of(model_, task_, part, forward, share, parallel_parts(training, model_, count, options_.device),
+                                         products_of(training));
     for (const auto& [name, value] : result.losses) add(name, value);
     optimizer_.add_gradients(std::move(result.gradients));
   }
@@ -224,6 +231,7 @@ bool Trainer::evaluation_due() const {
 void Trainer::validate() {
   const TrainingConfig& training = config_.training;
   std::optional<AveragedModel> averaged(std::in_place, model_, state_.averaged_weights);
+  const MixedPrecision precision(products_of(training), options_.device);
   const EvaluationResult result = evaluate(model_, task_, Split::kValidation, training.validation_examples, config_.evaluation.batch_size,
                                            options_.device, /*quick=*/true, leave_when_stopped);
   if (!std::isfinite(result.loss)) fail_non_finite(state_.step, concat("validation loss ", result.loss));
@@ -307,6 +315,7 @@ nlohmann::ordered_json Trainer::test() {
     ~Packed() { model.unpack_weights(); }
     Model& model;
   };
+  const MixedPrecision precision(products_of(config_.training), options_.device);
   std::optional<Packed> packed;
   if (options_.device.is_cpu()) packed.emplace(model_);
   Progress progress("test", std::min(config_.evaluation.test_examples, task_.held_out_size(Split::kTest)), "examples", options_.quiet);
