@@ -148,14 +148,15 @@ TapeReadCudaKernels& mutable_cuda_kernels() {
   return kernels;
 }
 
-bool cuda_kernel_serves(at::ScalarType dtype) { return cuda_kernels().forward != nullptr && cuda_kernel_serves_dtype(dtype); }
+bool cuda_kernel_serves(at::ScalarType dtype) { return tape_read_cuda_kernels().forward != nullptr && tape_read_cuda_serves_dtype(dtype); }
 
 TapeReadResult forward_on_cuda(const TapeReadInputs& inputs, const TapeReadOptions& options) {
-  return (cuda_kernel_serves(inputs.bank.scalar_type()) ? cuda_kernels().forward : tape_read_forward_reference)(inputs, options);
+  return (cuda_kernel_serves(inputs.bank.scalar_type()) ? tape_read_cuda_kernels().forward : tape_read_forward_reference)(inputs, options);
 }
 
 TapeReadGradients backward_on_cuda(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
-  return (cuda_kernel_serves(inputs.bank.scalar_type()) ? cuda_kernels().backward : tape_read_backward_reference)(inputs, options);
+  return (cuda_kernel_serves(inputs.bank.scalar_type()) ? tape_read_cuda_kernels().backward : tape_read_backward_reference)(inputs,
+                                                                                                                            options);
 }
 
 // Shapes alone. Output sizes are fixed by B, T, K and D, so symbolic sizes pass through.
@@ -277,9 +278,9 @@ std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype) {
   return device.is_cuda() && cuda_kernel_serves(dtype) ? "cuda" : "reference";
 }
 
-const TapeReadCudaKernels& cuda_kernels() { return mutable_cuda_kernels(); }
+const TapeReadCudaKernels& tape_read_cuda_kernels() { return mutable_cuda_kernels(); }
 
-void set_cuda_kernels(const TapeReadCudaKernels& kernels) { mutable_cuda_kernels() = kernels; }
+void set_tape_read_cuda_kernels(const TapeReadCudaKernels& kernels) { mutable_cuda_kernels() = kernels; }
 
 void check_bank_offsets(const at::Tensor& bank_offsets, int64_t rows) {
   const at::Tensor contiguous = bank_offsets.contiguous();

@@ -612,7 +612,7 @@ TapeReadResult tape_read_forward_cuda(const TapeReadInputs& inputs, const TapeRe
 
 namespace {
 // This library is loaded when a CUDA device is first asked for.
-const bool kRegistered = (set_cuda_kernels({tape_read_forward_cuda, tape_read_backward_cuda}), true);
+const bool kRegistered = (set_tape_read_cuda_kernels({tape_read_forward_cuda, tape_read_backward_cuda}), true);
 }  // namespace
 
 }  // namespace adatape::ops

@@ -124,7 +124,7 @@ inline int device_attribute(cudaDeviceAttr attribute) {
 inline bool serves(const at::Tensor& bank, const at::Tensor& norm_weight, const at::Tensor& norm_bias, int64_t key_width, int64_t steps,
                    int64_t rows_per_step, int64_t batch) {
   const at::ScalarType type = bank.scalar_type(), norm = norm_weight.scalar_type();
-  return bank.is_cuda() && cuda_kernel_serves_dtype(type) && (norm == type || norm == at::kFloat) && norm_bias.scalar_type() == norm &&
+  return bank.is_cuda() && tape_read_cuda_serves_dtype(type) && (norm == type || norm == at::kFloat) && norm_bias.scalar_type() == norm &&
          key_width <= kMaxKeyWidth && rows_per_step <= kMaxRowsPerStep && steps * rows_per_step <= kMaxPlaces &&
          bank.size(0) < (int64_t{1} << 30) && bank.size(1) < (int64_t{1} << 24) && batch < (int64_t{1} << 24) &&
          device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9;

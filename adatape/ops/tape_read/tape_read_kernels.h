@@ -65,15 +65,17 @@ TapeReadGradients tape_read_backward_cpu(const TapeReadBackwardInputs& inputs, c
 TapeReadResult tape_read_forward_cuda(const TapeReadInputs& inputs, const TapeReadOptions& options);
 TapeReadGradients tape_read_backward_cuda(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options);
 
-inline bool cuda_kernel_serves_dtype(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16; }
+inline bool tape_read_cuda_serves_dtype(at::ScalarType dtype) {
+  return dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16;
+}
 
 // How the dispatcher finds them, and what is null until that library is loaded.
 struct TapeReadCudaKernels {
   TapeReadResult (*forward)(const TapeReadInputs&, const TapeReadOptions&) = nullptr;
   TapeReadGradients (*backward)(const TapeReadBackwardInputs&, const TapeReadBackwardOptions&) = nullptr;
 };
-const TapeReadCudaKernels& cuda_kernels();
-void set_cuda_kernels(const TapeReadCudaKernels& kernels);
+const TapeReadCudaKernels& tape_read_cuda_kernels();
+void set_tape_read_cuda_kernels(const TapeReadCudaKernels& kernels);
 
 // Which kernel the dispatcher runs for a bank on this device and of this dtype: "cpu", "cuda" or "reference".
 std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype);
