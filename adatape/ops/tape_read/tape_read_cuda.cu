@@ -96,8 +96,8 @@ __device__ __forceinline__ float normalised(float value, float2 statistics, floa
 }
 
 // Statistics and keys of rows 0 .. count - 1, a warp for one or several rows at a time; and, as row `count`, the key of `extra` if that is
-// there (the query, which is on its way together with the rows). weight and bias [key_stride] lie in shared memory,
-// zero from key_width on, and may be written up to the barrier in here, which every thread of the CTA passes once.
+// there (the query, which then travels together with the rows). weight and bias [key_stride] lie in shared memory, zero from key_width on,
+// and may be written up to the barrier in here, which every thread of the CTA passes once.
 // kVectors: 16-byte loads a lane that hold a row in registers; 0 where rows are wider or not aligned.
 template <class T, int kVectors, class KeyOf>
 __device__ __forceinline__ void prepare_rows(const T* rows, int64_t stride, int count, const T* extra, const ForwardParams& p,
