@@ -34,7 +34,7 @@ inline Answer read_plainly(const at::Tensor& raw_query, const at::Tensor& raw_ba
     const at::Tensor best = std::get<1>((scores.detach() - mask * 1e9).topk(reading.rows_per_step, 1));
     const at::Tensor w = (scores.gather(1, best) / std::sqrt(static_cast<double>(reading.key_width))).softmax(-1);
     const at::Tensor rows = bank.gather(1, best.unsqueeze(2).expand({-1, -1, reading.width}));
-    const at::Tensor token = (rows * w.unsqueeze(2)).sum(1) * running.unsqueeze(1);
+    const at::Tensor token = (rows * w.unsqueeze(2)).sum(1) * running.unsqueeze(1).to(rows.scalar_type());
     ponder = ponder + running * (1 - (w * w).sum(-1));
     h = h + w.select(1, 0).detach() * running;
     lengths = lengths + running;

@@ -129,8 +129,15 @@ void tape_read_cuda_benchmark(benchmark::State& state, const Size& size, at::Sca
     state.SkipWithError("the answers differ");
     return;
   }
+  const at::AutoGradMode mode(backward);
   const auto many = [&](const Reader& reader) {
-    return many_on_device(at::Device(at::kCUDA, 0), kCalls, [&, reader](int64_t i) { run(reader, banks[i % kBanks], size, backward); });
+    return many_on_device(at::Device(at::kCUDA, 0), kCalls, [&, reader](int64_t i) {
+      if (backward) {
+        run(reader, banks[i % kBanks], size, true);
+      } else {
+        reader(banks[i % kBanks], size);
+      }
+    });
   };
   const auto read_once =
       many_on_device(at::Device(at::kCUDA, 0), kCalls, [&](int64_t i) { benchmark::DoNotOptimize(banks[i % kBanks].bank.sum()); });

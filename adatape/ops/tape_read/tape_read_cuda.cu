@@ -590,15 +590,16 @@ TapeReadResult tape_read_forward_cuda(const TapeReadInputs& inputs, const TapeRe
   const int64_t wanted = (offsets.defined() ? std::min(2 * usual_rows, bank_rows) : bank_rows) / ranks + 1;
   p.capacity = static_cast<int>(std::min(spare / row_bytes, wanted));
 
-  // Global memory behind it: no host knows how long the longest example is. Availability and scores of a shared bank are each example's
-  // own.
-  const int64_t own_rows = offsets.defined() ? bank_rows : batch * bank_rows;
-  const at::Tensor keys = at::empty({bank_rows, p.key_stride}, real), statistics = at::empty({bank_rows, 2}, real);
+  // Global memory behind it, in one piece: no host knows how long the longest example is. Availability and scores of a shared bank are each
+  // example's own.
   const bool all_near = (bank_rows + ranks - 1) / ranks <= p.capacity;
-  const at::Tensor encoded = at::empty({all_near ? 0 : own_rows}, plain.dtype(at::kInt));
-  const at::Tensor available = at::empty({all_near ? 0 : own_rows}, plain.dtype(at::kByte));
-  p.keys = keys.mutable_data_ptr<float>(), p.statistics = reinterpret_cast<float2*>(statistics.mutable_data_ptr<float>());
-  p.encoded = reinterpret_cast<unsigned*>(encoded.mutable_data_ptr<int>()), p.available = available.mutable_data_ptr<uint8_t>();
+  const int64_t far_rows = all_near ? 0 : offsets.defined() ? bank_rows : batch * bank_rows;
+  const int64_t of_keys = bank_rows * p.key_stride * 4, of_statistics = bank_rows * 8, of_encoded = far_rows * 4;
+  const at::Tensor scratch = at::empty({of_keys + of_statistics + of_encoded + far_rows}, plain.dtype(at::kByte));
+  uint8_t* const memory = scratch.mutable_data_ptr<uint8_t>();
+  p.keys = reinterpret_cast<float*>(memory), p.statistics = reinterpret_cast<float2*>(memory + of_keys);
+  p.encoded = reinterpret_cast<unsigned*>(memory + of_keys + of_statistics);
+  p.available = memory + of_keys + of_statistics + of_encoded;
 
   if (bank.scalar_type() == at::kFloat) {
     cuda::launch_for<float>(p, batch, ranks);
