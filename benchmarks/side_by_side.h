@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
 
 #include <algorithm>
 #include <chrono>
@@ -28,10 +29,11 @@ inline std::vector<BenchmarkRow>& benchmark_rows() {
   return rows;
 }
 
+inline double wall_ms() { return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 // With several threads the clock on the wall; with one the time of the processor, which other programs on a busy machine do not stretch.
 inline double now_ms() {
-  if (at::get_num_threads() > 1)
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  if (at::get_num_threads() > 1) return wall_ms();
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
@@ -43,9 +45,24 @@ inline double milliseconds_of(const std::function<void()>& call) {
   return now_ms() - start;
 }
 
+inline double wall_milliseconds_of(const std::function<void()>& call) {
+  const double start = wall_ms();
+  call();
+  return wall_ms() - start;
+}
+
 inline double median_of(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2), values.end());
   return values[values.size() / 2];
+}
+
+// A call that a GPU goes on with after it returned: `calls` of them in a row, then a wait for the device, as the time of one. Launching is
+// hidden behind the work before it. Each call gets its number, to read other memory than the one before.
+inline std::function<void()> many_on_device(c10::Device device, int64_t calls, std::function<void(int64_t)> call) {
+  return [=] {
+    for (int64_t i = 0; i < calls; ++i) call(i);
+    c10::impl::getDeviceGuardImpl(device.type())->synchronizeDevice(device.index());
+  };
 }
 
 struct Rival {
@@ -57,15 +74,25 @@ struct Rival {
   double flops_saved = 0;  // share of the rival's FLOPs that ours does without, where that is what the row is about
 };
 
+// How a side of a comparison is timed.
+struct Timing {
+  bool wall = false;  // the clock on the wall, even of one thread: a GPU works
+  int64_t calls = 1;  // a timed call makes so many, and its time is that of one
+};
+
 // Counters: median_ms of ours; NAME_ms and NAME_ratio (as BenchmarkRow has it) of each rival. Warms each up once.
-inline void time_side_by_side(benchmark::State& state, const std::function<void()>& ours, const std::vector<Rival>& rivals) {
+inline void time_side_by_side(benchmark::State& state, const std::function<void()>& ours, const std::vector<Rival>& rivals,
+                              const Timing& timing = {}) {
+  const auto time_of = [&](const std::function<void()>& call) {
+    return (timing.wall ? wall_milliseconds_of(call) : milliseconds_of(call)) / static_cast<double>(timing.calls);
+  };
   ours();
   for (const Rival& rival : rivals) rival.call();
   std::vector<double> our_times;
   std::vector<std::vector<double>> rival_times(rivals.size());
   for (auto _ : state) {
-    for (size_t i = 0; i < rivals.size(); ++i) rival_times[i].push_back(milliseconds_of(rivals[i].call) * rivals[i].allowed);
-    our_times.push_back(milliseconds_of(ours));
+    for (size_t i = 0; i < rivals.size(); ++i) rival_times[i].push_back(time_of(rivals[i].call) * rivals[i].allowed);
+    our_times.push_back(time_of(ours));
     state.SetIterationTime(our_times.back() / 1e3);
   }
   state.counters["median_ms"] = median_of(our_times);

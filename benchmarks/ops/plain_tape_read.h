@@ -23,8 +23,9 @@ inline Answer read_plainly(const at::Tensor& raw_query, const at::Tensor& raw_ba
   at::Tensor query = at::layer_norm(raw_query, {reading.width}, weight, bias, 1e-6).narrow(1, 0, reading.key_width);
   const at::Tensor bank = at::layer_norm(raw_bank, {reading.width}, weight, bias, 1e-6);
   const at::Tensor keys = bank.narrow(2, 0, reading.key_width);
-  at::Tensor mask = at::zeros({reading.batch, reading.rows}), h = at::zeros({reading.batch}), lengths = at::zeros({reading.batch});
-  at::Tensor ponder = at::zeros({reading.batch});
+  const auto real = at::TensorOptions(raw_query.device());
+  at::Tensor mask = at::zeros({reading.batch, reading.rows}, real), h = at::zeros({reading.batch}, real);
+  at::Tensor lengths = at::zeros({reading.batch}, real), ponder = at::zeros({reading.batch}, real);
   std::vector<at::Tensor> tokens;
   for (int64_t t = 0; t < reading.steps; ++t) {
     const at::Tensor running = (h < reading.threshold - 1e-5).to(at::kFloat);
@@ -33,7 +34,7 @@ inline Answer read_plainly(const at::Tensor& raw_query, const at::Tensor& raw_ba
     const at::Tensor best = std::get<1>((scores.detach() - mask * 1e9).topk(reading.rows_per_step, 1));
     const at::Tensor w = (scores.gather(1, best) / std::sqrt(static_cast<double>(reading.key_width))).softmax(-1);
     const at::Tensor rows = bank.gather(1, best.unsqueeze(2).expand({-1, -1, reading.width}));
-    const at::Tensor token = (rows * w.unsqueeze(2)).sum(1) * running.unsqueeze(1);
+    const at::Tensor token = (rows * w.unsqueeze(2)).sum(1) * running.unsqueeze(1).to(rows.scalar_type());
     ponder = ponder + running * (1 - (w * w).sum(-1));
     h = h + w.select(1, 0).detach() * running;
     lengths = lengths + running;

@@ -2,6 +2,7 @@
 // take turns within a run, after their answers were compared; the counters are medians in ms, and how many times slower each alternative
 // is.
 //   build/release/adatape_benchmarks --benchmark_filter=tape_read
+// Where a CUDA device answers: its kernels against the plain calls there, and against the time it takes to read the bank once.
 #include <benchmark/benchmark.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
@@ -10,6 +11,7 @@
 #include <cmath>
 #include <functional>
 
+#include "adatape/core/device.h"
 #include "adatape/core/memory.h"
 #include "adatape/ops/tape_read/tape_read_kernels.h"
 #include "benchmarks/ops/plain_tape_read.h"
@@ -103,6 +105,68 @@ void tape_read_benchmark(benchmark::State& state, const Size& size, bool backwar
   state.counters["tape_length"] = expected[1].to(at::kFloat).mean().item<double>();
 }
 
+// On the GPU: many calls between two waits, each on another of several banks, which its cache does not hold together.
+constexpr int64_t kCalls = 20, kBanks = 4;
+
+Inputs moved(const Inputs& in, at::ScalarType type) {
+  auto move = [&](const at::Tensor& tensor) { return tensor.to(at::kCUDA, type); };
+  return {move(in.query), move(in.bank), in.offsets.to(at::kCUDA), move(in.weight), move(in.bias)};
+}
+
+void tape_read_cuda_benchmark(benchmark::State& state, const Size& size, at::ScalarType type, bool backward) {
+  std::vector<Inputs> banks;
+  for (int64_t i = 0; i < kBanks; ++i) {
+    banks.push_back(moved(make_inputs(size), type));
+    if (i > 0) banks.back().bank = banks.back().bank.roll(i, 0);
+  }
+  if (tape_read_kernel_name(banks[0].bank.device(), type) != "cuda") {
+    state.SkipWithError("the CUDA kernel does not serve this");
+    return;
+  }
+  // Answers in float, where plain calls compute as exactly as ours do.
+  const Inputs exact = moved(make_inputs(size), at::kFloat);
+  if (!agree(run(read_by_op, exact, size, backward), run(read_by_plain_calls, exact, size, backward))) {
+    state.SkipWithError("the answers differ");
+    return;
+  }
+  const at::AutoGradMode mode(backward);
+  const auto many = [&](const Reader& reader) {
+    return many_on_device(at::Device(at::kCUDA, 0), kCalls, [&, reader](int64_t i) {
+      if (backward) {
+        run(reader, banks[i % kBanks], size, true);
+      } else {
+        reader(banks[i % kBanks], size);
+      }
+    });
+  };
+  const auto read_once =
+      many_on_device(at::Device(at::kCUDA, 0), kCalls, [&](int64_t i) { benchmark::DoNotOptimize(banks[i % kBanks].bank.sum()); });
+  const std::string row =
+      std::string(backward ? "tape_read_backward" : "tape_read_forward") + "_cuda_" + (type == at::kFloat ? "fp32" : "bf16");
+  std::vector<Rival> rivals{{"plain", many(read_by_plain_calls), row, size.goal}};
+  if (!backward) rivals.push_back({"read_once", read_once, row + "_bandwidth", 0.5});
+  time_side_by_side(state, many(read_by_op), rivals, {.wall = true, .calls = kCalls});
+  const double bytes = static_cast<double>(banks[0].bank.nbytes());
+  state.counters["bank_bytes_per_second"] = bytes / (state.counters["median_ms"] / 1e3);
+  if (!backward) state.counters["read_once_bytes_per_second"] = bytes / (state.counters["read_once_ms"] / 1e3);
+}
+
+void register_cuda() {
+  if (!parse_device("auto").is_cuda()) return;
+  const Size size{{32, 784, 768, 64, 10, 5, 2}, "imagenet_cuda", "", 20};
+  for (bool backward : {false, true}) {
+    for (at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      const std::string name =
+          std::string("tape_read/") + (backward ? "forward_backward/" : "forward/") + size.name + (type == at::kFloat ? "_fp32" : "_bf16");
+      benchmark::RegisterBenchmark(
+          name.c_str(), [size, type, backward](benchmark::State& state) { tape_read_cuda_benchmark(state, size, type, backward); })
+          ->UseManualTime()
+          ->Iterations(15)
+          ->Unit(benchmark::kMillisecond);
+    }
+  }
+}
+
 const bool kRegistered = [] {
   for (const Size& size : {Size{{32, 784, 768, 64, 10, 5, 2}, "imagenet", "", 10}, Size{{256, 32, 32, 2, 16, 2, 8}, "parity", "_parity", 1},
                            Size{{32, 784, 768, 64, 10, 5, 2}, "imagenet_memory_kept", "_memory_kept", 1, true}}) {
@@ -114,6 +178,7 @@ const bool kRegistered = [] {
           ->Unit(benchmark::kMillisecond);
     }
   }
+  register_cuda();
   return true;
 }();
 

@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "adatape/core/device.h"
 #include "adatape/ops/tape_read/tape_read_kernels.h"
 
 namespace adatape::ops {
@@ -20,6 +22,58 @@ struct Kernel {
 
 inline const Kernel kReference{"reference", tape_read_forward_reference, tape_read_backward_reference};
 inline const Kernel kCpu{"cpu", tape_read_forward_cpu, tape_read_backward_cpu};
+
+// The same reading on another device; a tensor that is there already stays as it is, strides included.
+inline TapeReadInputs moved(TapeReadInputs in, c10::Device device) {
+  for (at::Tensor* tensor : {&in.query, &in.bank, &in.norm_weight, &in.norm_bias}) *tensor = tensor->to(device);
+  for (auto* tensor : {&in.bank_offsets, &in.thresholds, &in.step_limits, &in.bank_mask, &in.order, &in.query_offset}) {
+    if (*tensor) *tensor = (*tensor)->to(device);
+  }
+  return in;
+}
+
+inline TapeReadBackwardInputs moved(TapeReadBackwardInputs in, c10::Device device) {
+  for (at::Tensor* tensor : {&in.query, &in.bank, &in.norm_weight, &in.norm_bias, &in.weights, &in.indices, &in.lengths})
+    *tensor = tensor->to(device);
+  for (auto* tensor : {&in.grad_tokens, &in.grad_weights, &in.grad_ponder, &in.bank_offsets, &in.query_offset}) {
+    if (*tensor) *tensor = (*tensor)->to(device);
+  }
+  return in;
+}
+
+template <class... Tensors>
+std::tuple<Tensors...> on_cpu(const std::tuple<Tensors...>& tensors) {
+  return std::apply([](const auto&... tensor) { return std::tuple<Tensors...>(tensor.cpu()...); }, tensors);
+}
+
+// The GPU's kernels: inputs go there, answers come back.
+inline const Kernel kCuda{"cuda",
+                          [](const TapeReadInputs& inputs, const TapeReadOptions& options) {
+                            return on_cpu(tape_read_cuda_kernels().forward(moved(inputs, at::kCUDA), options));
+                          },
+                          [](const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
+                            return on_cpu(tape_read_cuda_kernels().backward(moved(inputs, at::kCUDA), options));
+                          }};
+
+// The reference on the GPU.
+inline const Kernel kCudaReference{"cuda_reference",
+                                   [](const TapeReadInputs& inputs, const TapeReadOptions& options) {
+                                     return on_cpu(tape_read_forward_reference(moved(inputs, at::kCUDA), options));
+                                   },
+                                   [](const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
+                                     return on_cpu(tape_read_backward_reference(moved(inputs, at::kCUDA), options));
+                                   }};
+
+// For SetUp of tests that need a GPU: skips them where none answers, and fails them if ADATAPE_REQUIRE_CUDA says that one should.
+inline void need_cuda() {
+  if (parse_device("auto").is_cuda()) {
+    ASSERT_NE(tape_read_cuda_kernels().forward, nullptr) << "a CUDA device answers, but libadatape_cuda.so is not loaded";
+  } else if (std::getenv("ADATAPE_REQUIRE_CUDA") != nullptr) {
+    FAIL() << "ADATAPE_REQUIRE_CUDA is set, but no CUDA device answers";
+  } else {
+    GTEST_SKIP() << "no CUDA device answers";
+  }
+}
 
 inline std::string kernel_of(const testing::TestParamInfo<Kernel>& test) { return test.param.name; }
 

@@ -1,4 +1,4 @@
-// Both CPU kernels of tape_read against the golden case, finite differences and each other.
+// The kernels of tape_read against the golden case, finite differences and each other; those of the GPU where one answers.
 #include <ATen/Parallel.h>
 
 #include <fstream>
@@ -11,9 +11,18 @@
 namespace adatape::ops {
 namespace {
 
-class TapeReadKernel : public testing::TestWithParam<Kernel> {};
+class TapeReadKernel : public testing::TestWithParam<Kernel> {
+  void SetUp() override {
+    if (GetParam().name == std::string("cuda")) need_cuda();
+  }
+};
+class TapeReadDoubleKernel : public testing::TestWithParam<Kernel> {};
+class TapeReadCuda : public testing::Test {
+  void SetUp() override { need_cuda(); }
+};
 
-INSTANTIATE_TEST_SUITE_P(All, TapeReadKernel, testing::Values(kReference, kCpu), kernel_of);
+INSTANTIATE_TEST_SUITE_P(All, TapeReadKernel, testing::Values(kReference, kCpu, kCuda), kernel_of);
+INSTANTIATE_TEST_SUITE_P(All, TapeReadDoubleKernel, testing::Values(kReference, kCpu), kernel_of);
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -92,7 +101,7 @@ void expect_finite_differences(const Kernel& kernel, Reading reading) {
   }
 }
 
-TEST_P(TapeReadKernel, HasTheGradientOfFiniteDifferences) {
+TEST_P(TapeReadDoubleKernel, HasTheGradientOfFiniteDifferences) {
   const int threads = at::get_num_threads();
   at::set_num_threads(1);  // thousands of tiny calls: waking threads would be most of their time
   at::manual_seed(1);
@@ -174,22 +183,143 @@ std::vector<Reading> readings(at::ScalarType type) {
   return all;
 }
 
+void expect_agreement(const Kernel& kernel, const Kernel& oracle, const Reading& reading, double tolerance) {
+  SCOPED_TRACE(reading.name);
+  const TapeReadResult expected = oracle.forward(reading.inputs, reading.options);
+  expect_close(kernel.forward(reading.inputs, reading.options), expected, tolerance, "forward");
+  const auto& [tokens, weights, indices, lengths, ponder, halting] = expected;
+  const at::Tensor grad_tokens = at::randn_like(tokens), grad_weights = at::randn_like(weights), grad_ponder = at::randn_like(ponder);
+  expect_close(run_backward(kernel, reading, expected, grad_tokens, grad_weights, grad_ponder),
+               run_backward(oracle, reading, expected, grad_tokens, grad_weights, grad_ponder), 10 * tolerance, "backward");
+  expect_close(run_backward(kernel, reading, expected, {}, {}, grad_ponder), run_backward(oracle, reading, expected, {}, {}, grad_ponder),
+               10 * tolerance, "backward of ponder alone");
+}
+
 TEST(TapeReadKernels, Agree) {
   for (at::ScalarType type : {at::kDouble, at::kFloat}) {
-    for (const Reading& reading : readings(type)) {
-      SCOPED_TRACE(reading.name);
-      const double tolerance = type == at::kDouble ? 1e-12 : 2e-5;
-      const TapeReadResult expected = kReference.forward(reading.inputs, reading.options);
-      const TapeReadResult got = kCpu.forward(reading.inputs, reading.options);
-      expect_close(got, expected, tolerance, "forward");
-      const auto& [tokens, weights, indices, lengths, ponder, halting] = expected;
-      const at::Tensor grad_tokens = at::randn_like(tokens), grad_weights = at::randn_like(weights), grad_ponder = at::randn_like(ponder);
-      expect_close(run_backward(kCpu, reading, expected, grad_tokens, grad_weights, grad_ponder),
-                   run_backward(kReference, reading, expected, grad_tokens, grad_weights, grad_ponder), 10 * tolerance, "backward");
-      expect_close(run_backward(kCpu, reading, expected, {}, {}, grad_ponder),
-                   run_backward(kReference, reading, expected, {}, {}, grad_ponder), 10 * tolerance, "backward of ponder alone");
+    for (const Reading& reading : readings(type)) expect_agreement(kCpu, kReference, reading, type == at::kDouble ? 1e-12 : 2e-5);
+  }
+}
+
+// Forms of input on which the GPU's kernels have paths of their own: rows spread over the CTAs of a cluster, rows that shared memory does
+// not hold, rows that are not made of 16-byte loads.
+std::vector<Reading> readings_of_cuda(at::ScalarType type) {
+  at::manual_seed(11);
+  const TapeReadOptions usual{64, 10, 5, 2.0, "average", "entropy", 1e-6}, small{16, 6, 4, kInfinity, "replace", "max", 1e-6};
+  std::vector<Reading> all;
+  all.push_back(make_reading("ragged over CTAs", {784, 0, 1, 33, 64, 65, 500, 2}, 768, usual, type));
+  all.push_back(make_reading("more examples than CTAs at once", std::vector<int64_t>(150, 7), 64, small, type));
+  all.push_back(make_reading("an example beyond shared memory", {9000, 1, 1, 40, 1, 1, 1, 1}, 64, usual, type));
+  all.push_back(make_reading("shared beyond shared memory", {9000, 9000, 9000}, 64, usual, type, true));
+  all.push_back(make_reading("shared with rows of its own for each thread", {3000, 3000}, 192, usual, type, true));
+  all.push_back(make_reading("several rows a thread", {2500, 1400}, 40, small, type));
+  for (int64_t width : {8, 65, 100, 192, 384, 512, 1024, 1500, 2056, 3001})
+    all.push_back(make_reading("width " + std::to_string(width), {150, 37}, width, {5, 6, 4, 2.5, "average", "max", 1e-6}, type));
+  all.push_back(make_reading("keys are whole rows", {150, 90}, 128, {128, 6, 3, 3.0, "average", "entropy", 1e-6}, type));
+  all.push_back(make_reading("keys of odd width", {150, 90}, 64, {31, 6, 3, 3.0, "replace", "entropy", 1e-6}, type));
+  all.push_back(
+      make_reading("as many a step as a warp has lanes", {300, 20, 9}, 64, {16, 3, 32, kInfinity, "average", "entropy", 1e-6}, type));
+  all.push_back(make_reading("one row a step", {300, 20, 9}, 64, {16, 12, 1, kInfinity, "average", "entropy", 1e-6}, type));
+  all.push_back(make_reading("more a step than the kernel serves", {60, 20}, 64, {16, 2, 40, kInfinity, "average", "max", 1e-6}, type));
+
+  Reading same = make_reading("every row alike", {600, 9}, 64, small, type);
+  same.inputs.bank = same.inputs.bank.narrow(0, 0, 1).repeat({609, 1}).contiguous();
+  all.push_back(same);
+  Reading tied = make_reading("ties far apart", {1200}, 64, small, type);
+  tied.inputs.bank = tied.inputs.bank.narrow(0, 0, 400).repeat({3, 1}).contiguous();
+  all.push_back(tied);
+  Reading with_nan = make_reading("NaN rows", {500, 30}, 64, small, type);
+  with_nan.inputs.bank.index_put_({torch::tensor({0, 1, 130, 400, 499, 501})}, at::scalar_tensor(NAN, type));
+  all.push_back(with_nan);
+  Reading mostly_nan = make_reading("hardly any row but NaN", {300}, 64, small, type);
+  mostly_nan.inputs.bank.narrow(0, 0, 295).fill_(NAN);
+  all.push_back(mostly_nan);
+  Reading masked = make_reading("masked", {700, 6, 300, 40}, 64, small, type);
+  masked.inputs.bank_mask = at::rand({1046}) < 0.1;
+  masked.inputs.bank_mask->narrow(0, 706, 300).fill_(false);
+  all.push_back(masked);
+  Reading shared_masked = make_reading("shared masked", {700, 700, 700}, 64, small, type, true);
+  shared_masked.inputs.bank_mask = at::rand({3, 700}) < 0.05;
+  shared_masked.inputs.bank_mask->select(0, 1).fill_(false);
+  all.push_back(shared_masked);
+  Reading far_masked = make_reading("shared masked beyond shared memory", {9000, 9000}, 64, usual, type, true);
+  far_masked.inputs.bank_mask = at::rand({2, 9000}) < 0.5;
+  all.push_back(far_masked);
+  Reading offset = make_reading("query offset, thresholds and limits", {500, 40, 0, 300}, 96, small, type);
+  offset.inputs.query_offset = at::randn({4, 16});
+  offset.inputs.thresholds = torch::tensor({0.3, kInfinity, 1.0, 5.0}, at::kFloat);
+  offset.inputs.step_limits = torch::tensor({6, 5, 3, 1}, at::kLong);
+  all.push_back(offset);
+  return all;
+}
+
+TEST_F(TapeReadCuda, AgreesWithTheReference) {
+  for (const Reading& reading : readings(at::kFloat)) expect_agreement(kCuda, kReference, reading, 2e-5);
+  for (const Reading& reading : readings_of_cuda(at::kFloat)) expect_agreement(kCuda, kReference, reading, 2e-5);
+}
+
+// Both compute in float, so they differ by the rounding of their answers. Norm parameters may be float beside them.
+TEST_F(TapeReadCuda, AgreesWithTheReferenceInHalfPrecision) {
+  for (at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+    const double tolerance = type == at::kHalf ? 1e-3 : 8e-3;
+    for (Reading reading : readings_of_cuda(type)) {
+      expect_agreement(kCuda, kCudaReference, reading, tolerance);
+      reading.name += ", float norm";
+      reading.inputs.norm_weight = reading.inputs.norm_weight.to(at::kFloat),
+      reading.inputs.norm_bias = reading.inputs.norm_bias.to(at::kFloat);
+      if (reading.inputs.bank.size(0) < 2000) expect_agreement(kCuda, kCudaReference, reading, tolerance);
     }
   }
+}
+
+// Slices made on the GPU, whose strides a copy would not keep: unaligned rows, aligned rows of a wider bank, strided norm parameters.
+TEST_F(TapeReadCuda, ReadsSlices) {
+  at::manual_seed(12);
+  for (int64_t first : {0, 3, 4}) {
+    Reading reading = make_reading("slice from " + std::to_string(first), {200, 37}, 64, {16, 6, 4, 2.5, "average", "entropy", 1e-6});
+    reading.inputs = moved(reading.inputs, at::kCUDA);
+    reading.inputs.bank = at::randn({237, 80}, reading.inputs.bank.options()).narrow(1, first, 64);
+    reading.inputs.query = at::randn({2, 80}, reading.inputs.bank.options()).narrow(1, first, 64);
+    reading.inputs.norm_weight = at::randn({128}, reading.inputs.bank.options()).slice(0, 0, 128, 2);
+    expect_agreement(kCuda, kCudaReference, reading, 2e-5);
+  }
+}
+
+// Nothing is added in an order that changes from run to run.
+TEST_F(TapeReadCuda, RepeatsItsBits) {
+  for (const Reading& reading : readings_of_cuda(at::kFloat)) {
+    SCOPED_TRACE(reading.name);
+    const TapeReadResult result = kCuda.forward(reading.inputs, reading.options);
+    const at::Tensor grad_tokens = at::randn_like(std::get<0>(result)), grad_ponder = at::randn_like(std::get<4>(result));
+    const TapeReadGradients gradients = run_backward(kCuda, reading, result, grad_tokens, {}, grad_ponder);
+    expect_close(kCuda.forward(reading.inputs, reading.options), result, 0, "forward");
+    expect_close(run_backward(kCuda, reading, result, grad_tokens, {}, grad_ponder), gradients, 0, "backward");
+  }
+}
+
+// Offsets and limits that no host checks: wrong answers are allowed, accesses out of bounds are not (the device would report them).
+TEST_F(TapeReadCuda, SurvivesOffsetsThatLie) {
+  Reading reading = make_reading("lying offsets", {30, 30, 30}, 64, {16, 6, 4, 2.5, "average", "entropy", 1e-6});
+  reading.inputs.bank_offsets = torch::tensor({-5, 1000, 20, 91}, at::kLong);
+  reading.inputs.step_limits = torch::tensor({100, -3, 6}, at::kLong);
+  const TapeReadResult result = kCuda.forward(reading.inputs, reading.options);
+  EXPECT_TRUE(at::equal(std::get<3>(result).clamp(0, 6), std::get<3>(result)));
+  run_backward(kCuda, reading, result, at::ones_like(std::get<0>(result)), {}, {});
+}
+
+TEST_F(TapeReadCuda, IsWhatTheDispatcherRuns) {
+  EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kFloat), "cuda");
+  EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kBFloat16), "cuda");
+  EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kHalf), "cuda");
+  EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kDouble), "reference");
+  at::manual_seed(13);
+  Reading reading = make_reading("dispatched", {200, 37}, 64, {16, 6, 4, 2.5, "average", "entropy", 1e-6});
+  const TapeReadInputs in = moved(reading.inputs, at::kCUDA);
+  expect_close(on_cpu(tape_read(in.query, in.bank, in.bank_offsets, in.norm_weight, in.norm_bias, reading.options)),
+               kCuda.forward(reading.inputs, reading.options), 0, "the op");
+  const TapeReadInputs exact = moved(make_reading("double", {20, 7}, 64, reading.options, at::kDouble).inputs, at::kCUDA);
+  expect_close(on_cpu(tape_read(exact.query, exact.bank, exact.bank_offsets, exact.norm_weight, exact.norm_bias, reading.options)),
+               kReference.forward(moved(exact, at::kCPU), reading.options), 1e-12, "in double");
 }
 
 // The bits of an example's answer and gradient do not depend on its batch mates, nor on the number of threads.

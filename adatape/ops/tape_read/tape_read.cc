@@ -143,6 +143,22 @@ TapeReadGradients backward_on_cpu(const TapeReadBackwardInputs& inputs, const Ta
                                                                                          : tape_read_backward_reference)(inputs, options);
 }
 
+TapeReadCudaKernels& mutable_cuda_kernels() {
+  static TapeReadCudaKernels kernels;
+  return kernels;
+}
+
+bool cuda_kernel_serves(at::ScalarType dtype) { return tape_read_cuda_kernels().forward != nullptr && tape_read_cuda_serves_dtype(dtype); }
+
+TapeReadResult forward_on_cuda(const TapeReadInputs& inputs, const TapeReadOptions& options) {
+  return (cuda_kernel_serves(inputs.bank.scalar_type()) ? tape_read_cuda_kernels().forward : tape_read_forward_reference)(inputs, options);
+}
+
+TapeReadGradients backward_on_cuda(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
+  return (cuda_kernel_serves(inputs.bank.scalar_type()) ? tape_read_cuda_kernels().backward : tape_read_backward_reference)(inputs,
+                                                                                                                            options);
+}
+
 // Shapes alone. Output sizes are fixed by B, T, K and D, so symbolic sizes pass through.
 TapeReadResult forward_meta(const TapeReadInputs& inputs, const TapeReadOptions& options) {
   const c10::SymInt batch = inputs.query.sym_size(0), width = inputs.query.sym_size(1);
@@ -209,6 +225,11 @@ TORCH_LIBRARY_IMPL(adatape, CPU, m) {
   m.impl("tape_read_backward", &checked_backward<backward_on_cpu>);
 }
 
+TORCH_LIBRARY_IMPL(adatape, CUDA, m) {
+  m.impl("tape_read", &checked_forward<forward_on_cuda>);
+  m.impl("tape_read_backward", &checked_backward<backward_on_cuda>);
+}
+
 TORCH_LIBRARY_IMPL(adatape, Meta, m) {
   m.impl("tape_read", &checked_forward<forward_meta>);
   m.impl("tape_read_backward", &checked_backward<backward_meta>);
@@ -254,9 +275,12 @@ TapeReadResult tape_read(const at::Tensor& query, const at::Tensor& bank, const 
 
 std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype) {
   if (device.is_cpu()) return cpu_kernel_serves(dtype, dtype) ? "cpu" : "reference";
-  const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("adatape::tape_read", "");
-  return device.is_cuda() && op.hasKernelForDispatchKey(c10::DispatchKey::CUDA) ? "cuda" : "reference";
+  return device.is_cuda() && cuda_kernel_serves(dtype) ? "cuda" : "reference";
 }
+
+const TapeReadCudaKernels& tape_read_cuda_kernels() { return mutable_cuda_kernels(); }
+
+void set_tape_read_cuda_kernels(const TapeReadCudaKernels& kernels) { mutable_cuda_kernels() = kernels; }
 
 void check_bank_offsets(const at::Tensor& bank_offsets, int64_t rows) {
   const at::Tensor contiguous = bank_offsets.contiguous();

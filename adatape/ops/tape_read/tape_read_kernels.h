@@ -59,6 +59,24 @@ TapeReadGradients tape_read_backward_reference(const TapeReadBackwardInputs& inp
 TapeReadResult tape_read_forward_cpu(const TapeReadInputs& inputs, const TapeReadOptions& options);
 TapeReadGradients tape_read_backward_cpu(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options);
 
+// Kernels for float, half and bfloat16 on the GPU (sm_90), in a library of their own: libadatape_cuda.so, loaded with the first CUDA
+// device. What they do not serve (an `order`, many steps or rows a step, wide keys) they pass on to the reference. They never wait for the
+// device, so values are not checked: offsets, limits and indices out of range are clamped, which reads wrong rows but none out of bounds.
+TapeReadResult tape_read_forward_cuda(const TapeReadInputs& inputs, const TapeReadOptions& options);
+TapeReadGradients tape_read_backward_cuda(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options);
+
+inline bool tape_read_cuda_serves_dtype(at::ScalarType dtype) {
+  return dtype == at::kFloat || dtype == at::kHalf || dtype == at::kBFloat16;
+}
+
+// How the dispatcher finds them, and what is null until that library is loaded.
+struct TapeReadCudaKernels {
+  TapeReadResult (*forward)(const TapeReadInputs&, const TapeReadOptions&) = nullptr;
+  TapeReadGradients (*backward)(const TapeReadBackwardInputs&, const TapeReadBackwardOptions&) = nullptr;
+};
+const TapeReadCudaKernels& tape_read_cuda_kernels();
+void set_tape_read_cuda_kernels(const TapeReadCudaKernels& kernels);
+
 // Which kernel the dispatcher runs for a bank on this device and of this dtype: "cpu", "cuda" or "reference".
 std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype);
 
