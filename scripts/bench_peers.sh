@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# S/16 inference beside timm in PyTorch, torch.compile, OpenVINO and ONNX Runtime: adds rows to runs/benchmarks.json.
+# S/16 inference beside timm in PyTorch, torch.compile, OpenVINO and ONNX Runtime: adds rows to runs/benchmarks.json. With --device cuda B/16 on
+# a CUDA device, inference and training, beside PyTorch and torch.compile.
 # Makes build/peers (a virtual environment, about 6 GB) at first use or when the versions below change; remove the folder to have the space back.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,4 +16,6 @@ if [ "$(cat "$environment/.installed" 2>/dev/null || true)" != "${packages[*]}" 
   echo "${packages[*]}" > "$environment/.installed"
 fi
 
-exec "$environment/bin/python" benchmarks/peers/peers.py "$@"
+script=peers.py
+case " $* " in *" --device cuda"* | *" --device=cuda"*) script=peers_cuda.py ;; esac
+exec "$environment/bin/python" "benchmarks/peers/$script" "$@"

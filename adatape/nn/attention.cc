@@ -33,18 +33,38 @@ torch::Tensor additive_bias(const AttentionOptions& options, int64_t queries, in
   return bias;
 }
 
+// CUDA's variable-length kernels read 16 bytes at a time: pads the heads with zero columns and copies what does not lie so. Zeros change no
+// score, and their columns of the output are zero.
+torch::Tensor in_vectors(const torch::Tensor& x) {
+  const int64_t vector = 16 / static_cast<int64_t>(x.element_size()), missing = (vector - x.size(2) % vector) % vector;
+  if (missing > 0) return at::constant_pad_nd(x, {0, missing});
+  const bool fits = x.stride(2) == 1 && x.stride(0) % vector == 0 && x.stride(1) % vector == 0 && x.storage_offset() % vector == 0;
+  return fits ? x : x.contiguous();
+}
+
+bool is_half(const torch::Tensor& x) { return x.scalar_type() == torch::kHalf || x.scalar_type() == torch::kBFloat16; }
+
+bool cuda_kernel_serves(const torch::Tensor& query, const AttentionOptions& options) {
+  return query.is_cuda() && (is_half(query) || query.scalar_type() == torch::kFloat) && !options.relative_bias.defined();
+}
+
 torch::Tensor cuda_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
                              const PackLayout& query_layout, const PackLayout& key_layout, bool causal, double scale) {
-  if (query.scalar_type() == torch::kHalf || query.scalar_type() == torch::kBFloat16) {
-    return std::get<0>(at::_flash_attention_forward(query, key, value, query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
-                                                    query_layout.longest(), key_layout.longest(), 0.0, causal, false, scale));
+  constexpr int64_t kWidestFlashHead = 256;
+  const torch::Tensor q = in_vectors(query), k = in_vectors(key), v = in_vectors(value);
+  torch::Tensor out;
+  if (is_half(q) && q.size(2) <= kWidestFlashHead) {
+    out = std::get<0>(at::_flash_attention_forward(q, k, v, query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
+                                                   query_layout.longest(), key_layout.longest(), 0.0, causal, false, scale));
+  } else {
+    // 0 = no mask, 2 = causal with the last query at the last key (CausalFromBottomRight).
+    const bool gradients = at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+    out = std::get<0>(at::_efficient_attention_forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), std::nullopt,
+                                                       query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
+                                                       query_layout.longest(), key_layout.longest(), 0.0, causal ? 2 : 0, gradients, scale))
+              .squeeze(0);
   }
-  // 0 = no mask, 2 = causal with the last query at the last key (CausalFromBottomRight).
-  return std::get<0>(at::_efficient_attention_forward(query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), std::nullopt,
-                                                      query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
-                                                      query_layout.longest(), key_layout.longest(), 0.0, causal ? 2 : 0,
-                                                      query.requires_grad() || key.requires_grad() || value.requires_grad(), scale))
-      .squeeze(0);
+  return out.size(2) == query.size(2) ? out : out.narrow(2, 0, query.size(2));
 }
 
 bool packed_kernel_serves(const torch::Tensor& query, const AttentionOptions& options) {
@@ -102,7 +122,7 @@ torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& 
   }
   const auto all_heads = [&](const torch::Tensor& x) { return key_heads == heads ? x : x.repeat_interleave(heads / key_heads, 1); };
   const torch::Tensor key = all_heads(key_few), value = all_heads(value_few);
-  if (query.is_cuda() && !options.relative_bias.defined()) {
+  if (cuda_kernel_serves(query, options)) {
     return cuda_attention(query, key, value, query_layout, key_layout, options.causal, scale).reshape({-1, heads * head_dim});
   }
   AttentionPlan made;
@@ -128,7 +148,7 @@ torch::Tensor packed_self_attention(const torch::Tensor& qkv, const PackLayout& 
   const int64_t heads = qkv.size(2), head_dim = qkv.size(3);
   if (!packed_kernel_serves(qkv, options) || qkv.size(0) == 0) {
     return packed_attention(qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), layout, layout, options,
-                            qkv.is_cuda() && !options.relative_bias.defined() ? nullptr : &layout.self_attention());
+                            cuda_kernel_serves(qkv, options) ? nullptr : &layout.self_attention());
   }
   count_flops(layout, layout, options.causal, heads * head_dim);
   const ops::PackedAttentionOptions of_op{options.causal, scale_of(options, head_dim)};

@@ -21,8 +21,8 @@ struct AttentionOptions {
 // layouts have the same examples; an example may have keys without queries (halted tokens) but not queries without keys (Error). Returns
 // [Tq, heads * d]. plan: plan_attention(query_layout, key_layout), where the caller keeps it (null: made here). CPU float32:
 // ops/packed_attention, straight from the pack. CUDA: flash attention by cumulative lengths in half precision, memory-efficient attention
-// in float32. Other CPU dtypes, and relative_bias everywhere: dense attention for each group of equal lengths. Differentiable. Cost: 4 d
-// heads FLOPs a query-key pair.
+// in float32 and for heads wider than 256; heads of which 16 bytes hold no whole number are padded. Other dtypes, and relative_bias
+// everywhere: dense attention for each group of equal lengths. Differentiable. Cost: 4 d heads FLOPs a query-key pair.
 torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value,
                                const PackLayout& query_layout, const PackLayout& key_layout, const AttentionOptions& options = {},
                                const AttentionPlan* plan = nullptr);

@@ -9,7 +9,8 @@
 namespace adatape {
 
 torch::Tensor index_tensor(const std::vector<int64_t>& values, torch::Device device) {
-  return torch::tensor(values, torch::kInt64).to(device);
+  // Not waited for: such copies have left the host's memory when the call returns, and a wait would empty the device's queue.
+  return torch::tensor(values, torch::kInt64).to(device, torch::kInt64, /*non_blocking=*/true);
 }
 
 PackLayout::PackLayout(std::vector<int64_t> lengths, std::vector<TokenKind> kinds, torch::Device device)

@@ -1,5 +1,7 @@
 #include "adatape/nn/recurrent_cell.h"
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
 #include <cmath>
 
 #include "adatape/core/check.h"
@@ -8,6 +10,17 @@
 
 namespace adatape {
 namespace {
+
+// Torch's own kernels, one call each way where the plain ones make ten: small states wait for calls. In the state's precision, whatever
+// precision products have.
+RecurrentState fused_gates(RecurrentCell::Kind kind, const torch::Tensor& projected, const torch::Tensor& from_state,
+                           const RecurrentState& state) {
+  const c10::impl::ExcludeDispatchKeyGuard as_given(c10::autocast_dispatch_keyset);
+  const torch::Tensor input = projected.to(state.hidden.scalar_type()), product = from_state.to(state.hidden.scalar_type());
+  if (kind == RecurrentCell::Kind::kGru) return {std::get<0>(at::_thnn_fused_gru_cell(input, product, state.hidden)), {}};
+  const auto [hidden, cell, kept] = at::_thnn_fused_lstm_cell(input, product, state.cell);
+  return {hidden, cell};
+}
 
 int64_t gates_of(RecurrentCell::Kind kind) { return kind == RecurrentCell::Kind::kRnn ? 1 : kind == RecurrentCell::Kind::kGru ? 3 : 4; }
 
@@ -68,6 +81,7 @@ void RecurrentCell::pack(torch::Dtype products) {
 
 RecurrentState RecurrentCell::forward(const torch::Tensor& projected, const RecurrentState& state) const {
   const torch::Tensor from_state = product_with_state(state.hidden);
+  if (from_state.is_cuda() && kind != Kind::kRnn) return fused_gates(kind, projected, from_state, state);
   if (kind == Kind::kRnn) return {torch::tanh(projected + from_state), {}};
   if (kind == Kind::kGru) {
     if (!at::GradMode::is_enabled() && from_state.is_cpu() && from_state.scalar_type() == torch::kFloat)

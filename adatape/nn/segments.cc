@@ -116,7 +116,7 @@ at::Tensor join_by_index(const std::vector<at::Tensor>& sources, const Segments&
     for (int64_t i = 0; i < segment.count; ++i) rows.push_back(starts[static_cast<size_t>(segment.source)] + segment.first + i);
   }
   return (sources.size() == 1 ? sources.front() : at::cat(sources))
-      .index_select(0, torch::tensor(rows, torch::kInt64).to(sources.front().device()));
+      .index_select(0, torch::tensor(rows, torch::kInt64).to(sources.front().device(), torch::kInt64, /*non_blocking=*/true));
 }
 
 }  // namespace

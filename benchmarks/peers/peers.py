@@ -27,12 +27,13 @@ GOALS = {"pytorch": 1.3, "compile": 1.1, "openvino": 1.0, "onnxruntime": 1.0}
 
 
 class Ours:
-    """adatape_peer: answers a line with milliseconds."""
+    """adatape_peer: answers a number of passes with the mean milliseconds of one."""
 
-    def __init__(self, program, model, precision, folder, weights):
+    def __init__(self, program, model, precision, folder, weights, more=(), environment=None):
         arguments = [program, model, precision, f"{folder}/images.safetensors", f"{folder}/ours.safetensors"]
+        arguments += [weights] if weights else []
         self.process = subprocess.Popen(
-            arguments + ([weights] if weights else []), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*arguments, *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         line = self.process.stdout.readline()
         if not line:
@@ -40,8 +41,8 @@ class Ours:
         self.about = json.loads(line)
         self.logits = load_file(f"{folder}/ours.safetensors")["logits"]
 
-    def run(self):
-        self.process.stdin.write("run\n")
+    def run(self, passes=1):
+        self.process.stdin.write(f"{passes}\n")
         self.process.stdin.flush()
         return float(self.process.stdout.readline())
 
@@ -103,6 +104,29 @@ def difference(a, b):
     return float(numpy.linalg.norm(a - b) / numpy.linalg.norm(b))
 
 
+def print_header(where):
+    print(f"{'':36s} {'ours, ms':>10s} {'rival':12s} {'rival, ms':>10s} {'ratio':>7s} {'goal':>6s}   {where}", flush=True)
+
+
+def add_row(rows, name, ours_ms, rival, rival_ms, goal, more):
+    ratio = rival_ms / ours_ms
+    rows.append({"name": name, "ours_ms": ours_ms, "rival": rival, "rival_ms": rival_ms, "ratio": ratio, "goal": goal, **more})
+    short = "  short" if ratio < goal else ""
+    print(f"{name:36s} {ours_ms:10.2f} {rival:12s} {rival_ms:10.2f} {ratio:7.2f} {goal:6.2f}{short}", flush=True)
+
+
+def write_rows(output, rows):
+    """Rows of other benchmarks stay in the file."""
+    kept = []
+    if os.path.exists(output):
+        with open(output) as file:
+            kept = [row for row in json.load(file) if row["name"] not in {new["name"] for new in rows}]
+    os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+    with open(output + ".new", "w") as file:
+        json.dump(kept + rows, file, indent=2)
+    os.replace(output + ".new", output)
+
+
 def measure(options, name, batch, precision, rows):
     short = "bf16" if precision == "bfloat16" else "fp32"
     with tempfile.TemporaryDirectory() as folder:
@@ -140,22 +164,8 @@ def measure(options, name, batch, precision, rows):
         ours.close()
     medians = {key: statistics.median(values) for key, values in times.items()}
     for rival in others:
-        row = {
-            "name": f"{name}_s16_b{batch}_{short}_{rival}",
-            "ours_ms": medians["ours"],
-            "rival": rival,
-            "rival_ms": medians[rival],
-            "ratio": medians[rival] / medians["ours"],
-            "goal": GOALS[rival],
-            "images_per_second": 1e3 * batch / medians["ours"],
-            "register_tokens": registers,
-        }
-        rows.append(row)
-        print(
-            f"{row['name']:36s} {row['ours_ms']:10.2f} {rival:12s} {row['rival_ms']:10.2f} {row['ratio']:7.2f} {row['goal']:6.2f}"
-            f"{'  short' if row['ratio'] < row['goal'] else ''}",
-            flush=True,
-        )
+        more = {"images_per_second": 1e3 * batch / medians["ours"], "register_tokens": registers}
+        add_row(rows, f"{name}_s16_b{batch}_{short}_{rival}", medians["ours"], rival, medians[rival], GOALS[rival], more)
 
 
 def main():
@@ -169,20 +179,13 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    print(f"{'':36s} {'ours, ms':>10s} {'rival':12s} {'rival, ms':>10s} {'ratio':>7s} {'goal':>6s}   {options.threads} threads", flush=True)
+    print_header(f"{options.threads} threads")
     rows = []
     for name in options.model:
         for precision in options.precision:
             for batch in options.batch:
                 measure(options, name, batch, precision, rows)
-    kept = []
-    if os.path.exists(options.output):
-        with open(options.output) as file:
-            kept = [row for row in json.load(file) if row["name"] not in {new["name"] for new in rows}]
-    os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
-    with open(options.output + ".new", "w") as file:
-        json.dump(kept + rows, file, indent=2)
-    os.replace(options.output + ".new", options.output)
+    write_rows(options.output, rows)
 
 
 if __name__ == "__main__":
