@@ -22,7 +22,8 @@ macro(adatape_cuda_library)
       PATHS "${_torch_cuda_lib}")
     file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS "ops/*.cu")
     add_library(adatape_cuda SHARED ${cuda_sources})
-    set_target_properties(adatape_cuda PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+    # CMake 3.25 knows no later standard of nvcc 13.
+    set_target_properties(adatape_cuda PROPERTIES CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON)
     target_include_directories(adatape_cuda PRIVATE "${CMAKE_SOURCE_DIR}")
     target_include_directories(adatape_cuda SYSTEM PRIVATE
       "${ADATAPE_TORCH_DIR}/include" "${ADATAPE_TORCH_DIR}/include/torch/csrc/api/include")

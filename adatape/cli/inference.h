@@ -20,8 +20,8 @@ struct InferenceOptions {
   void declare(CLI::App& app);  // --device, --precision, --threads, --verbose
   c10::Device start() const;    // sets the threads
   // Packs the weights for CPU inference. Error where the precision asked for is not to be had; with --verbose the kernels on stderr.
-  void prepare(Module& model, c10::Device device);
-  std::shared_ptr<MixedPrecision> products;  // while these options live, once prepared for bfloat16 on CUDA
+  void prepare(Module& model, c10::Device device) const;
+  mutable std::shared_ptr<MixedPrecision> products;  // while these options live, once prepared for bfloat16 on CUDA
 };
 
 }  // namespace adatape::cli

@@ -111,8 +111,7 @@ std::shared_ptr<Model> model_of(const Arguments& arguments, const Batch& batch) 
     for (const NamedParameter& parameter : model->named_parameters()) parameter.tensor.copy_(ours.at(parameter.name));
   }
   model->to(arguments.device);
-  if (!arguments.train && (arguments.device.is_cpu() || arguments.precision != torch::kFloat))
-    model->pack_for_inference(arguments.precision);
+  if (!arguments.train && arguments.device.is_cpu()) model->pack_for_inference(arguments.precision);
   return model;
 }
 
@@ -136,8 +135,7 @@ int run(const Arguments& arguments) {
   keep_freed_memory();  // as the program does
   const Batch batch = batch_of(arguments);
   const std::shared_ptr<Model> model = model_of(arguments, batch);
-  // Inference takes weights packed in its precision, training multiplies float32 weights in it.
-  const auto products = [&] { return MixedPrecision(arguments.train ? arguments.precision : torch::kFloat, arguments.device); };
+  const torch::Dtype products = arguments.device.is_cpu() ? torch::kFloat : arguments.precision;  // the CPU's weights are packed in it
 
   nlohmann::json about = {{"model", arguments.model},
                           {"device", arguments.device.str()},
@@ -146,7 +144,7 @@ int run(const Arguments& arguments) {
   if (!arguments.device.is_cpu()) about.erase("kernel");
   {
     const at::NoGradGuard no_grad;
-    const MixedPrecision guard = products();
+    const MixedPrecision guard(products, arguments.device);
     ForwardOptions recording;
     recording.record = true;
     const ModelOutput output = model->forward(batch, recording);
@@ -161,6 +159,7 @@ int run(const Arguments& arguments) {
   if (!arguments.train) {
     std::cout << about << std::endl;
     const at::NoGradGuard no_grad;
+    const MixedPrecision guard(products, arguments.device);
     answer_lines(arguments.device, [&] { model->forward(batch, {}); });
     return 0;
   }
@@ -172,12 +171,9 @@ int run(const Arguments& arguments) {
   at::Tensor loss, norm;
   const auto step = [&] {
     optimizer.zero_grad();
-    {
-      const MixedPrecision guard = products();
-      BatchGradients result = gradients_of(*model, task, batch, options, 1);
-      loss = result.losses.back().second;
-      optimizer.add_gradients(std::move(result.gradients));
-    }
+    BatchGradients result = gradients_of(*model, task, batch, options, 1, /*parts=*/1, products);
+    loss = result.losses.back().second;
+    optimizer.add_gradients(std::move(result.gradients));
     norm = optimizer.gradient_norm();
     optimizer.step(0, norm);
   };
