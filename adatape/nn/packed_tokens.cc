@@ -25,7 +25,7 @@ PackedTokens append_tokens(const PackedTokens& pack, const torch::Tensor& tokens
   }
   ADATAPE_CHECK(next == tokens.size(0), "append", "expected ", next, " tokens, got ", tokens.size(0));
   auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::move(kinds), old.device());
-  return {join_segments({pack.values, tokens}, segments), std::move(layout)};
+  return {join_segments({pack.values, tokens.to(pack.values.scalar_type())}, segments), std::move(layout)};
 }
 
 PackedTokens prepend_token(const PackedTokens& pack, const torch::Tensor& token, TokenKind kind) {

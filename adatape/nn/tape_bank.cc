@@ -3,6 +3,7 @@
 #include "adatape/core/check.h"
 #include "adatape/nn/look_up.h"
 #include "adatape/nn/patches.h"
+#include "adatape/ops/half_block/half_block.h"
 
 namespace adatape {
 
@@ -93,6 +94,18 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
   if (packed_path(patches, packed_patches_)) {
     const torch::Tensor values = linear(patches, weight, {}, packed_patches_);
     values.view({batch_size, -1, values.size(1)}).add_(packed_offset_);
+    return {values, layout};
+  }
+  if (!at::GradMode::is_enabled() && ops::half_products() && patches.is_cuda()) {
+    // Linear over linear is one product. To multiply the weights is small work beside a batch's rows, so nothing needs to be kept.
+    torch::Tensor together, offset;
+    {
+      const c10::impl::ExcludeDispatchKeyGuard in_float32(c10::autocast_dispatch_keyset);
+      together = at::mm(project->weight, weight).to(patches.scalar_type());
+      offset = at::linear(positions.defined() ? positions + bias : bias.unsqueeze(0), project->weight, project->bias);
+    }
+    torch::Tensor values = linear(patches, together, torch::Tensor());
+    values.view({batch_size, count, values.size(1)}).add_(offset);
     return {values, layout};
   }
   torch::Tensor values = linear(patches, weight, bias);

@@ -5,12 +5,11 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include <cstdlib>
 #include <string>
 #include <vector>
 
-#include "adatape/core/device.h"
 #include "adatape/ops/tape_read/tape_read_kernels.h"
+#include "tests/cuda.h"
 
 namespace adatape::ops {
 
@@ -64,14 +63,11 @@ inline const Kernel kCudaReference{"cuda_reference",
                                      return on_cpu(tape_read_backward_reference(moved(inputs, at::kCUDA), options));
                                    }};
 
-// For SetUp of tests that need a GPU: skips them where none answers, and fails them if ADATAPE_REQUIRE_CUDA says that one should.
-inline void need_cuda() {
-  if (parse_device("auto").is_cuda()) {
+// For SetUp of tests that need a GPU and our kernels on it.
+inline void need_cuda_kernels() {
+  need_cuda();
+  if (kHasCuda) {
     ASSERT_NE(tape_read_cuda_kernels().forward, nullptr) << "a CUDA device answers, but libadatape_cuda.so is not loaded";
-  } else if (std::getenv("ADATAPE_REQUIRE_CUDA") != nullptr) {
-    FAIL() << "ADATAPE_REQUIRE_CUDA is set, but no CUDA device answers";
-  } else {
-    GTEST_SKIP() << "no CUDA device answers";
   }
 }
 

@@ -13,12 +13,12 @@ namespace {
 
 class TapeReadKernel : public testing::TestWithParam<Kernel> {
   void SetUp() override {
-    if (GetParam().name == std::string("cuda")) need_cuda();
+    if (GetParam().name == std::string("cuda")) need_cuda_kernels();
   }
 };
 class TapeReadDoubleKernel : public testing::TestWithParam<Kernel> {};
 class TapeReadCuda : public testing::Test {
-  void SetUp() override { need_cuda(); }
+  void SetUp() override { need_cuda_kernels(); }
 };
 
 INSTANTIATE_TEST_SUITE_P(All, TapeReadKernel, testing::Values(kReference, kCpu, kCuda), kernel_of);
