@@ -2,6 +2,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/nn/segments.h"
+#include "adatape/ops/half_block/half_block.h"
 
 namespace adatape {
 
@@ -43,7 +44,7 @@ PackedTokens prepend_token(const PackedTokens& pack, const torch::Tensor& token,
     lengths.push_back(old.lengths()[b] + 1);
   }
   auto layout = std::make_shared<const PackLayout>(std::move(lengths), std::move(kinds), old.device());
-  const torch::Tensor tokens = token.dim() == 1 ? token.expand({batch, dim}) : token;
+  const torch::Tensor tokens = (token.dim() == 1 ? token.expand({batch, dim}) : token).to(pack.values.scalar_type());
   if (old.total() == 0) return {tokens.contiguous(), std::move(layout)};
   if (old.uniform()) {
     return {torch::cat({tokens.unsqueeze(1), pack.values.view({batch, old.longest(), dim})}, 1).view({-1, dim}), std::move(layout)};
@@ -69,6 +70,11 @@ torch::Tensor mean_per_example(const PackedTokens& pack) {
   const int64_t dim = pack.values.size(1);
   const bool has_class = layout.count(TokenKind::kClass) > 0;
   if (layout.uniform() && !has_class && layout.longest() > 0) return pack.values.view({layout.batch(), layout.longest(), dim}).mean(1);
+  if (!has_class && ops::has_half_block(pack.values, dim) &&
+      (pack.values.scalar_type() == torch::kFloat || pack.values.scalar_type() == torch::kBFloat16)) {
+    const torch::Tensor counts = index_tensor(layout.lengths(), layout.device()).clamp_min(1).unsqueeze(1);
+    return (ops::segment_sums(pack.values, layout.offsets_tensor(), layout.example_of_token()) / counts).to(pack.values.scalar_type());
+  }
   torch::Tensor values = pack.values, example = layout.example_of_token();
   std::vector<int64_t> counts = layout.lengths();
   if (has_class) {

@@ -7,6 +7,7 @@
 #include "adatape/core/rng.h"
 #include "adatape/nn/look_up.h"
 #include "adatape/nn/patches.h"
+#include "adatape/ops/half_block/half_block.h"
 
 namespace adatape {
 
@@ -196,6 +197,11 @@ PackedTokens Stem::forward(const Batch& batch, const ForwardContext& context) co
       tokens.values = tokens.values + positions.index_select(0, place);
     } else if (layout.uniform() && layout.longest() > 0) {
       const int64_t length = layout.longest();
+      if (!at::GradMode::is_enabled() && ops::has_half_block(tokens.values, positions.size(1)) &&
+          tokens.values.scalar_type() == torch::kBFloat16) {
+        ops::cuda_kernels().add_table(tokens.values, positions.narrow(0, 0, length));
+        return tokens;
+      }
       tokens.values = (tokens.values.view({-1, length, positions.size(1)}) + positions.narrow(0, 0, length)).view({-1, positions.size(1)});
     } else {
       const torch::Tensor place = torch::arange(layout.total(), layout.offsets_tensor().options()) -

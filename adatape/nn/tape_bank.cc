@@ -96,7 +96,7 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
     values.view({batch_size, -1, values.size(1)}).add_(packed_offset_);
     return {values, layout};
   }
-  if (!at::GradMode::is_enabled() && ops::half_products() && patches.is_cuda()) {
+  if (ops::half_products() && patches.is_cuda()) {
     // Linear over linear is one product. To multiply the weights is small work beside a batch's rows, so nothing needs to be kept.
     torch::Tensor together, offset;
     {
@@ -105,7 +105,11 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
       offset = at::linear(positions.defined() ? positions + bias : bias.unsqueeze(0), project->weight, project->bias);
     }
     torch::Tensor values = linear(patches, together, torch::Tensor());
-    values.view({batch_size, count, values.size(1)}).add_(offset);
+    if (at::GradMode::is_enabled() || !ops::has_half_block(values, values.size(1))) {
+      values = (values.view({batch_size, -1, values.size(1)}) + offset.to(values.scalar_type())).view({-1, values.size(1)});
+    } else {
+      ops::cuda_kernels().add_table(values, offset);
+    }
     return {values, layout};
   }
   torch::Tensor values = linear(patches, weight, bias);

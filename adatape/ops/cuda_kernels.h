@@ -38,6 +38,12 @@ struct CudaKernels {
   // Rows of `grad` in bfloat16, split into the groups.
   std::tuple<at::Tensor, at::Tensor> (*split_rows)(const at::Tensor& grad, const RowSplit& split) = nullptr;
 
+  // x[row] += table[row % table's rows]; x bfloat16 [rows, dim], table float32 or bfloat16 [period, dim], contiguous, dim a multiple of 8.
+  void (*add_table)(at::Tensor& x, const at::Tensor& table) = nullptr;
+
+  // Sums over the rows offsets[b] .. offsets[b + 1] - 1: float32 [B, dim]. x float32 or bfloat16, offsets int64 [B + 1].
+  at::Tensor (*segment_sums)(const at::Tensor& x, const at::Tensor& offsets) = nullptr;
+
   at::Tensor (*half_forward)(const HalfForward& arguments) = nullptr;  // bfloat16 [rows, out]
   // grad [rows, out] times weight [out, in]: bfloat16 [rows, in]; with before_gelu [rows, in] times GELU's (tanh) derivative there, and then
   // the sum over rows too (float32 [in]).

@@ -12,6 +12,9 @@
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
+
+#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include "adatape/analysis/cost.h"
 #include "adatape/convert/timm.h"
@@ -36,6 +39,7 @@ struct Arguments {
   torch::Dtype precision = torch::kFloat;
   torch::Device device = torch::kCPU;
   bool train = false;
+  std::string trace;  // where to put a timeline of one pass, for chrome://tracing or Perfetto
 };
 
 Arguments arguments_of(const std::vector<std::string>& words) {
@@ -44,6 +48,8 @@ Arguments arguments_of(const std::vector<std::string>& words) {
   for (size_t i = 0; i < words.size(); ++i) {
     if (words[i] == "--train") {
       arguments.train = true;
+    } else if (words[i] == "--trace" && i + 1 < words.size()) {
+      arguments.trace = words[++i];
     } else if (words[i] == "--device" && i + 1 < words.size()) {
       arguments.device = parse_device(words[++i]);
     } else {
@@ -51,7 +57,7 @@ Arguments arguments_of(const std::vector<std::string>& words) {
     }
   }
   ADATAPE_CHECK((places.size() == 4 || places.size() == 5) && (places[1] == "float32" || places[1] == "bfloat16"), "adatape_peer",
-                "expected MODEL float32|bfloat16 IMAGES LOGITS [WEIGHTS] [--device NAME] [--train], got ", places.size(), " arguments");
+                "expected MODEL float32|bfloat16 IMAGES LOGITS [WEIGHTS] [--device NAME] [--train] [--trace FILE], got ", places.size(), " arguments");
   arguments.model = places[0];
   arguments.precision = places[1] == "bfloat16" ? torch::kBFloat16 : torch::kFloat;
   arguments.images = places[2];
@@ -115,6 +121,21 @@ std::shared_ptr<Model> model_of(const Arguments& arguments, const Batch& batch) 
   return model;
 }
 
+// One pass after two others, as PyTorch's profiler sees it.
+void write_trace(const std::string& file, torch::Device device, const std::function<void()>& pass) {
+  namespace profiler = torch::autograd::profiler;
+  pass();
+  pass();
+  wait_for(device);
+  const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
+  const std::set<profiler::ActivityType> activities = {profiler::ActivityType::CPU, profiler::ActivityType::CUDA};
+  profiler::prepareProfiler(config, activities);
+  profiler::enableProfiler(config, activities);
+  pass();
+  wait_for(device);
+  profiler::disableProfiler()->save(file);
+}
+
 // Answers every line, the number of passes, with the milliseconds of one.
 void answer_lines(torch::Device device, const std::function<void()>& pass) {
   for (std::string line; std::getline(std::cin, line);) {
@@ -160,7 +181,9 @@ int run(const Arguments& arguments) {
     std::cout << about << std::endl;
     const at::NoGradGuard no_grad;
     const MixedPrecision guard(products, arguments.device);
-    answer_lines(arguments.device, [&] { model->forward(batch, {}); });
+    const auto pass = [&] { model->forward(batch, {}); };
+    if (!arguments.trace.empty()) write_trace(arguments.trace, arguments.device, pass);
+    answer_lines(arguments.device, pass);
     return 0;
   }
 
@@ -181,6 +204,7 @@ int run(const Arguments& arguments) {
   about["loss"] = loss.item<double>();
   about["gradient_norm"] = norm.item<double>();
   std::cout << about << std::endl;
+  if (!arguments.trace.empty()) write_trace(arguments.trace, arguments.device, step);
   answer_lines(arguments.device, step);
   return 0;
 }

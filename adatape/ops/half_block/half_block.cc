@@ -90,6 +90,19 @@ struct ResidualAdd : Function<ResidualAdd> {
   }
 };
 
+struct SegmentSums : Function<SegmentSums> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& offsets, const at::Tensor& example) {
+    context->saved_data["example"] = example;
+    context->saved_data["type"] = static_cast<int64_t>(x.scalar_type());
+    return cuda_kernels().segment_sums(x, offsets);
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    return {grads[0].to(type).index_select(0, context->saved_data["example"].toTensor()), at::Tensor(), at::Tensor()};
+  }
+};
+
 struct HalfLinear : Function<HalfLinear> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
     const at::Tensor half = half_copy(weight);
@@ -206,6 +219,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm(const at::Tensor& g
 at::Tensor residual_add(const at::Tensor& x, const at::Tensor& first, const at::Tensor& second, const RowSplit& split) {
   if (!any_gradient({x, first, second})) return cuda_kernels().residual_add(x, first, second, split);
   return ResidualAdd::apply(x, first, second.defined() ? std::optional(second) : std::nullopt, split);
+}
+
+at::Tensor segment_sums(const at::Tensor& x, const at::Tensor& offsets, const at::Tensor& example) {
+  return any_gradient({x}) ? SegmentSums::apply(x, offsets, example) : cuda_kernels().segment_sums(x, offsets);
 }
 
 at::Tensor half_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual) {

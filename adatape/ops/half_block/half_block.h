@@ -32,6 +32,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm(const at::Tensor& x
                                                              const at::Tensor& bias, double epsilon, const RowSplit& split = {});
 // x + the rows of two groups put back into the pack's order. first, second: bfloat16; second may be undefined.
 at::Tensor residual_add(const at::Tensor& x, const at::Tensor& first, const at::Tensor& second, const RowSplit& split);
+// Sums over each example's rows, float32 [B, dim]. x float32 or bfloat16, offsets int64 [B + 1], example int64 [rows] (of each row).
+at::Tensor segment_sums(const at::Tensor& x, const at::Tensor& offsets, const at::Tensor& example);
 // x weight^T + bias (+ residual, without a gradient only). x bfloat16 [rows, in], weight float32 [out, in].
 at::Tensor half_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual = {});
 // GELU between two linear layers; tanh: its usual approximation, done within the products, else the exact form.

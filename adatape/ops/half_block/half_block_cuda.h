@@ -17,6 +17,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> residual_norm_backwar
 at::Tensor residual_add_cuda(const at::Tensor& x, const at::Tensor& first, const at::Tensor& second, const RowSplit& split);
 std::tuple<at::Tensor, at::Tensor> split_rows_cuda(const at::Tensor& x, const RowSplit& split);
 
+// grad [rows, dim] becomes the gradient before tanh GELU, whose input was `before`; its sum over rows (float32).
+at::Tensor gelu_gradient_cuda(at::Tensor& grad, const at::Tensor& before);
+void add_table_cuda(at::Tensor& x, const at::Tensor& table);
+at::Tensor segment_sums_cuda(const at::Tensor& x, const at::Tensor& offsets);
+
 at::Tensor half_forward_cuda(const HalfForward& arguments);
 std::tuple<at::Tensor, at::Tensor> half_input_gradient_cuda(const at::Tensor& grad, const at::Tensor& weight, const at::Tensor& before_gelu);
 std::tuple<at::Tensor, at::Tensor> half_weight_gradient_cuda(const at::Tensor& grad, const at::Tensor& x, bool with_bias);

@@ -458,7 +458,8 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes(const __grid_constant_
         for (int i = 0; i < want; ++i) {
           const float* const key = reinterpret_cast<const float*>(__shfl_sync(kAllLanes, reinterpret_cast<unsigned long long>(my_key), i));
           const float weight = __shfl_sync(kAllLanes, w, i);
-          if (f < p.key_width) merged = fmaf(weight, key[f], merged);
+          if (key == nullptr && f == 0) printf("DEBUG null key b %d step %d i %d want %d left %d local %d count %d active %d limit %d list0 %u %u | %u %u\n", b, taken, i, want, left, local, count, active, limit, buffer[0].x, buffer[0].y, buffer[1].x, buffer[1].y);
+          if (f < p.key_width && key != nullptr) merged = fmaf(weight, key[f], merged);
         }
         if (f < p.key_width) query[f] = p.average ? (query[f] + merged) / 2 : merged;
       }

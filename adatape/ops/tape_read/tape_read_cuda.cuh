@@ -103,8 +103,14 @@ __device__ __forceinline__ float2 row_norm(const T* row, int width, float epsilo
 
 // The two halves of the cluster's barrier, for all threads of all its CTAs: what came before an arrival, in shared and in global memory, is
 // seen after the wait.
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
-__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_arrive() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+}
+__device__ __forceinline__ void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+  __syncwarp();
+}
 
 // `value` in low .. high: wrong offsets or limits give wrong answers but no access out of bounds.
 __device__ __forceinline__ int64_t clamped(int64_t value, int64_t low, int64_t high) {
