@@ -352,8 +352,8 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes(const __grid_constant_
     existing = __reduce_add_sync(kAllLanes, existing);
     if (lane == 0 && existing > 0) atomicAdd(&rows_left, existing);
   }
-  cluster_arrive();
-  cluster_wait();
+  cluster_arrive(ranks);
+  cluster_wait(ranks);
   if (p.query_offset != nullptr) {
     for (int f = threadIdx.x; f < p.key_width; f += kThreads) query[f] += p.query_offset[static_cast<int64_t>(b) * p.key_width + f];
     __syncthreads();
@@ -403,8 +403,8 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes(const __grid_constant_
         for (int c = 0; c < ranks; ++c) cluster.map_shared_rank(buffer, c)[place] = candidate;
       }
     }
-    cluster_arrive();
-    cluster_wait();
+    cluster_arrive(ranks);
+    cluster_wait(ranks);
 
     // Every CTA picks the same rows and holds the same query: warp 0 merges the lists, row i of the step in lane i.
     if (warp == 0) {
@@ -458,8 +458,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes(const __grid_constant_
         for (int i = 0; i < want; ++i) {
           const float* const key = reinterpret_cast<const float*>(__shfl_sync(kAllLanes, reinterpret_cast<unsigned long long>(my_key), i));
           const float weight = __shfl_sync(kAllLanes, w, i);
-          if (key == nullptr && f == 0) printf("DEBUG null key b %d step %d i %d want %d left %d local %d count %d active %d limit %d list0 %u %u | %u %u\n", b, taken, i, want, left, local, count, active, limit, buffer[0].x, buffer[0].y, buffer[1].x, buffer[1].y);
-          if (f < p.key_width && key != nullptr) merged = fmaf(weight, key[f], merged);
+          if (f < p.key_width) merged = fmaf(weight, key[f], merged);
         }
         if (f < p.key_width) query[f] = p.average ? (query[f] + merged) / 2 : merged;
       }
@@ -473,7 +472,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes(const __grid_constant_
     left -= want;
     if (halted) break;
   }
-  cluster_arrive();  // no CTA leaves while another may read its keys: the wait is at the end
+  cluster_arrive(ranks);  // no CTA leaves while another may read its keys: the wait is at the end
 
   const int64_t places = static_cast<int64_t>(p.steps) * K;
   if (rank == 0) {
@@ -487,7 +486,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes(const __grid_constant_
   write_tokens<T, (kVectors > 0)>(p, rows, statistics, chosen, weights, taken,
                                   static_cast<T*>(p.tokens) + static_cast<int64_t>(b) * p.steps * p.width, warp * ranks + rank,
                                   kWarps * ranks);
-  cluster_wait();
+  cluster_wait(ranks);
 }
 
 // Keys are read 16 bytes at a time by 8 threads at once, each its own row: an odd number of 16-byte units a row keeps them on different

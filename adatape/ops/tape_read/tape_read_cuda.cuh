@@ -102,14 +102,18 @@ __device__ __forceinline__ float2 row_norm(const T* row, int width, float epsilo
 }
 
 // The two halves of the cluster's barrier, for all threads of all its CTAs: what came before an arrival, in shared and in global memory, is
-// seen after the wait.
-__device__ __forceinline__ void cluster_arrive() {
+// seen after the wait. Lanes that took different branches meet first: a warp arrives as one. A CTA alone has the barrier of its own.
+__device__ __forceinline__ void cluster_arrive(int ranks) {
+  if (ranks == 1) return;
   __syncwarp();
-  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+  __cluster_barrier_arrive();
 }
-__device__ __forceinline__ void cluster_wait() {
-  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
-  __syncwarp();
+__device__ __forceinline__ void cluster_wait(int ranks) {
+  if (ranks == 1) {
+    __syncthreads();
+  } else {
+    __cluster_barrier_wait();
+  }
 }
 
 // `value` in low .. high: wrong offsets or limits give wrong answers but no access out of bounds.

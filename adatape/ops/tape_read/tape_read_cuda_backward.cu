@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes_backward(const __grid_
   const int taken = static_cast<int>(clamped(p.lengths[b], 0, p.steps));
   const int64_t of_places = static_cast<int64_t>(b) * places, of_tokens = static_cast<int64_t>(b) * p.steps * p.width;
 
-  cluster_arrive();  // the others have started: waited for before their memory is written
+  cluster_arrive(ranks);  // the others have started: waited for before their memory is written
   for (int i = threadIdx.x; i < places; i += kThreads) {
     const int64_t index = i / K < taken ? p.indices[of_places + i] : -1;
     const bool read = index >= 0 && index < count;
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes_backward(const __grid_
   }
   for (int i = threadIdx.x; i < p.steps * key_stride; i += kThreads) queries[i] = 0, grad_of_tokens[i] = 0;
   __syncthreads();
-  cluster_wait();
+  cluster_wait(ranks);
 
   // Statistics of the rows read, and the sums of each with the gradient of its token, to every CTA.
   for (int i = warp * ranks + rank; i < places; i += kWarps * ranks) {
@@ -147,8 +147,8 @@ __global__ void __launch_bounds__(kThreads, 1) read_tapes_backward(const __grid_
     const float2 norm = row_norm(query, p.width, p.epsilon, lane);
     if (lane == 0) query_statistics = norm;
   }
-  cluster_arrive();
-  cluster_wait();
+  cluster_arrive(ranks);
+  cluster_wait(ranks);
 
   if (!p.fixed_order) {
     for (int i = threadIdx.x; i < places * key_stride; i += kThreads) {
