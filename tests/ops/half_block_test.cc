@@ -45,12 +45,14 @@ using Network = std::function<variable_list(const variable_list&)>;
 
 // Outputs, then the gradients of inputs, on the CPU; zeros for what has none.
 variable_list results(const Network& network, const Case& c, bool gpu) {
+  // Large ones are made in float32: in float64 they would take seconds.
+  const at::ScalarType plain = c.inputs.front().numel() > 1'000'000 ? at::kFloat : at::kDouble;
   variable_list inputs, leaves, used, grads;
   for (size_t i = 0; i < c.inputs.size(); ++i) {
     const at::Tensor& given = c.inputs[i];
     inputs.push_back(!given.defined() ? given
                      : gpu            ? given.to(at::kCUDA, c.types[i], false, /*copy=*/true).requires_grad_()
-                                      : given.to(at::kDouble).requires_grad_());
+                                      : given.to(plain, false, /*copy=*/true).requires_grad_());
     if (given.defined()) leaves.push_back(inputs.back());
   }
   variable_list out = network(inputs);
