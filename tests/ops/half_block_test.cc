@@ -32,8 +32,16 @@ class HalfBlock : public testing::Test {
   }
 };
 
+// N(0, 1). Of many numbers a part is drawn and repeated, out of step with the rows: drawing them all would take seconds.
+at::Tensor drawn(at::IntArrayRef sizes) {
+  constexpr int64_t kPart = 100'003;  // a prime
+  const int64_t count = c10::multiply_integers(sizes);
+  if (count <= kPart) return at::randn(sizes);
+  return at::randn({kPart}).repeat({count / kPart + 1}).narrow(0, 0, count).view(sizes);
+}
+
 // float32 numbers that bfloat16 holds too.
-at::Tensor half_valued(at::IntArrayRef sizes, double scale = 1) { return (at::randn(sizes) * scale).to(at::kBFloat16).to(at::kFloat); }
+at::Tensor half_valued(at::IntArrayRef sizes, double scale = 1) { return (drawn(sizes) * scale).to(at::kBFloat16).to(at::kFloat); }
 
 // A function of inputs (undefined ones are left out) and the gradients that arrive at its outputs (undefined: nobody uses it).
 struct Case {
@@ -117,8 +125,8 @@ Network residual_norm_on_gpu(const Grouping* grouping) {
 Case norm_case(int64_t rows, int64_t dim, at::ScalarType type, bool branch, const Grouping* grouping) {
   Case c;
   c.types = {type, at::kBFloat16, at::kFloat, at::kFloat};
-  c.inputs = {type == at::kFloat ? at::randn({rows, dim}) * 3 + 1 : half_valued({rows, dim}),
-              branch ? half_valued({rows, dim}) : at::Tensor(), 1 + 0.3 * at::randn({dim}), 0.3 * at::randn({dim})};
+  c.inputs = {type == at::kFloat ? drawn({rows, dim}) * 3 + 1 : half_valued({rows, dim}), branch ? half_valued({rows, dim}) : at::Tensor(),
+              1 + 0.3 * at::randn({dim}), 0.3 * at::randn({dim})};
   c.grads = {half_valued({rows, dim})};
   const int64_t first = grouping ? grouping->split.first : rows;
   c.grads.push_back(half_valued({first, dim}));
