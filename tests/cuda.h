@@ -2,8 +2,10 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <torch/types.h>
 
 #include <cstdlib>
+#include <limits>
 
 #include "adatape/core/device.h"
 
@@ -17,6 +19,14 @@ inline void need_cuda() {
   if (kHasCuda) return;
   if (std::getenv("ADATAPE_REQUIRE_CUDA") != nullptr) FAIL() << "ADATAPE_REQUIRE_CUDA is set, but no CUDA device answers";
   GTEST_SKIP() << "no CUDA device answers here";
+}
+
+// |got - expected| / |expected|, norms over all numbers; infinite where shapes differ.
+inline double relative_error(const at::Tensor& got, const at::Tensor& expected) {
+  if (!got.defined() || !expected.defined() || got.sizes() != expected.sizes()) return std::numeric_limits<double>::infinity();
+  const auto whole = [](const at::Tensor& tensor) { return tensor.detach().to(at::kCPU).to(at::kDouble); };
+  const double size = whole(expected).norm().item<double>(), error = (whole(got) - whole(expected)).norm().item<double>();
+  return size > 0 ? error / size : error;
 }
 
 }  // namespace adatape

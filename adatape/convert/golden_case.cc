@@ -58,7 +58,7 @@ bool CaseResult::passed() const {
   return std::all_of(comparisons.begin(), comparisons.end(), [](const TensorComparison& comparison) { return comparison.passed; });
 }
 
-CaseResult run_golden_case(const std::string& folder) {
+CaseResult run_golden_case(const std::string& folder, at::Device device) {
   const auto file = [&](const char* name) { return (fs::path(folder) / name).string(); };
   ADATAPE_CHECK(fs::is_directory(folder), folder, "expected a case folder with case.json, found ",
                 fs::exists(folder) ? "a file" : "nothing there");
@@ -68,7 +68,8 @@ CaseResult run_golden_case(const std::string& folder) {
     ADATAPE_CHECK(
         json.is_object() && json.contains("config") && json["config"].is_object() && json.contains("model") && json["model"].is_string(),
         file("case.json"), "expected an object with \"model\" and \"config\"");
-    const NamedTensors inputs = read_safetensors(file("inputs.safetensors")).tensors;
+    NamedTensors inputs = read_safetensors(file("inputs.safetensors")).tensors;
+    for (auto& [name, tensor] : inputs) tensor = tensor.to(device);
     const NamedTensors weights = read_safetensors(file("weights.safetensors")).tensors;
     const std::string model = json["model"];
     CaseResult result;
@@ -86,6 +87,7 @@ CaseResult run_golden_case(const std::string& folder) {
     } else {
       result.tensors = run_model_case(json["config"], model, weights, inputs);
     }
+    for (auto& [name, tensor] : result.tensors) tensor = tensor.to(at::kCPU);
     if (!fs::exists(file("expected.safetensors"))) return result;
     result.compared = true;
     const Json tolerances = json.value("tolerance", Json::object());

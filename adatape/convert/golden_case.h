@@ -26,10 +26,10 @@ struct CaseResult {
   bool passed() const;
 };
 
-// Runs a case folder. Throws Error where the case cannot be read or its model is unknown.
-CaseResult run_golden_case(const std::string& folder);
+// Runs a case folder on a device; what it gives lies on the CPU. Throws Error where the case cannot be read or its model is unknown.
+CaseResult run_golden_case(const std::string& folder, at::Device device = at::kCPU);
 
-// The tensors that a case's model gives; one function a kind of case.
+// The tensors that a case's model gives, computed where the inputs lie; one function a kind of case.
 NamedTensors run_model_case(const nlohmann::json& config, const std::string& model, const NamedTensors& weights,
                             const NamedTensors& inputs);
 NamedTensors run_pondernet_case(const nlohmann::json& config, const NamedTensors& weights, const NamedTensors& inputs);

@@ -172,6 +172,7 @@ NamedTensors run_model_case(const Json& config, const std::string& name, const N
   const std::shared_ptr<Model> model = find_model(registry_name).make_model(*ours, given.spec);
   const std::vector<WeightPiece> pieces = scenic ? scenic_pieces(weights, *model) : timm_pieces(weights, *model);
   load_parameters(*model, to_ours(pieces, weights, *model), "weights.safetensors");
+  model->to(inputs.begin()->second.device());
 
   ForwardOptions options;
   options.record = true;

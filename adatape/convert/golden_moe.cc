@@ -41,6 +41,7 @@ NamedTensors run_moe_case(const nlohmann::json& config, const NamedTensors& weig
       layer.contract_weight.copy_(tensor_of(weights, prefix + "w2").transpose(1, 2));
       layer.contract_bias.copy_(tensor_of(weights, prefix + "b2"));
     }
+    layer.to(inputs.begin()->second.device());
     const at::Tensor tokens = tensor_of(inputs, prefix + "tokens").clone().requires_grad_(true);
     const at::Tensor x = tokens.view({groups * length, dim});
     std::vector<int64_t> offsets;
@@ -58,7 +59,8 @@ NamedTensors run_moe_case(const nlohmann::json& config, const NamedTensors& weig
     result[prefix + "kept"] = kept;
     result[prefix + "gates"] = routing.gates.detach().view({groups, length, moe.experts});
     result[prefix + "combine_weights"] =
-        at::zeros({groups, length, moe.experts}).scatter_add(2, experts, routing.chosen_gates.detach().view(choices) * kept.to(at::kFloat));
+        at::zeros({groups, length, moe.experts})
+            .scatter_add(2, experts, routing.chosen_gates.detach().to(at::kCPU).view(choices) * kept.to(at::kFloat));
     result[prefix + "importance_loss"] = routing.importance_loss.detach();
     result[prefix + "load_loss"] = routing.load_loss.detach();
     result[prefix + "output"] = output.detach();

@@ -91,6 +91,8 @@ NamedTensors run_pondernet_case(const Json& config, const NamedTensors& weights,
   const std::vector<WeightPiece> pieces = vit ? scenic_pieces(weights, *model) : torch_pieces(weights);
   const NamedTensors parameters = to_ours(pieces, weights, *model);
   load_parameters(*model, parameters, "weights.safetensors");
+  const at::Device device = inputs.begin()->second.device();
+  model->to(device);
   const at::Tensor labels = tensor_of(inputs, "label").to(at::kLong);
   const auto loss_of = [&](const at::Tensor& logits) { return at::cross_entropy_loss(logits, labels, {}, at::Reduction::None); };
 
@@ -110,8 +112,8 @@ NamedTensors run_pondernet_case(const Json& config, const NamedTensors& weights,
   result["step_losses"] = at::stack(step_losses, 1);
   result["expected_steps"] = output.auxiliary_losses.at(1).values;
   result["kl"] = result["kl_renormalised"] = divergence.detach();
-  result["kl_rest_on_last"] = divergence_from_geometric(output.step_weights.detach(), at::full({batch.size()}, ours.max_steps, at::kLong),
-                                                        ours.prior, Truncation::kRestOnLast);
+  result["kl_rest_on_last"] = divergence_from_geometric(
+      output.step_weights.detach().to(at::kCPU), at::full({batch.size()}, ours.max_steps, at::kLong), ours.prior, Truncation::kRestOnLast);
   const auto prior = [&](Truncation truncation) {
     return log_truncated_geometric(ours.prior, ours.max_steps, truncation).exp().to(at::kFloat);
   };
@@ -126,6 +128,7 @@ NamedTensors run_pondernet_case(const Json& config, const NamedTensors& weights,
   ours.training_mass = 0.95;
   const std::shared_ptr<Model> by_mass = model_of(ours, spec);
   load_parameters(*by_mass, parameters, "weights.safetensors");
+  by_mass->to(device);
   result["training_steps_for_095"] = by_mass->forward(batch, {.training = true, .record = true}).intermediates.at("steps");
   return result;
 }
@@ -151,6 +154,7 @@ NamedTensors run_act_rnn_case(const Json& config, const NamedTensors& weights, c
   const std::shared_ptr<Model> model = model_of(ours, spec);
   const std::vector<WeightPiece> pieces = torch_pieces(weights);
   load_parameters(*model, to_ours(pieces, weights, *model), "weights.safetensors");
+  model->to(x.device());
   const ModelOutput output = model->forward(batch, {.record = true});
   NamedTensors result = output_tensors(output);
   cotangent_objective(output, tensor_of(inputs, "cotangent").reshape({-1, spec.classes})).backward();

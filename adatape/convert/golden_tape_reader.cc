@@ -14,7 +14,7 @@ at::Tensor tensor_of(const NamedTensors& tensors, const std::string& name) {
   return found->second;
 }
 
-at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().clone().requires_grad_(true); }
+at::Tensor leaf(const at::Tensor& tensor, at::Device device) { return tensor.detach().clone().to(device).requires_grad_(true); }
 
 }  // namespace
 
@@ -23,10 +23,11 @@ NamedTensors run_tape_reader_case(const nlohmann::json& config, const NamedTenso
   for (const auto& [entry, options] : config.items()) {
     const std::string prefix = entry + "/";
     const bool shared = weights.count(prefix + "bank") > 0;
-    const at::Tensor query = leaf(tensor_of(inputs, prefix + "query"));
-    const at::Tensor bank = leaf(tensor_of(shared ? weights : inputs, prefix + "bank"));
-    const at::Tensor scale = leaf(tensor_of(weights, prefix + "bank_norm/scale")),
-                     bias = leaf(tensor_of(weights, prefix + "bank_norm/bias"));
+    const at::Device device = inputs.begin()->second.device();
+    const at::Tensor query = leaf(tensor_of(inputs, prefix + "query"), device);
+    const at::Tensor bank = leaf(tensor_of(shared ? weights : inputs, prefix + "bank"), device);
+    const at::Tensor scale = leaf(tensor_of(weights, prefix + "bank_norm/scale"), device),
+                     bias = leaf(tensor_of(weights, prefix + "bank_norm/bias"), device);
     ops::TapeReadOptions read;
     read.max_steps = options.at("T");
     read.threshold = options.at("tau");

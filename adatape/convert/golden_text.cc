@@ -113,6 +113,7 @@ NamedTensors run_text_case(const Json& config, const std::string& name, const Na
   TextModel model(ours, spec);
   const std::vector<WeightPiece> pieces = name == "palm" ? palm_pieces(weights) : transformers_pieces(weights, model);
   load_parameters(model, to_ours(pieces, weights, model), "weights.safetensors");
+  model.to(lengths.device());
 
   const ModelOutput output = model.forward(batch, {});
   const std::vector<int64_t>& offsets = batch.answer_offsets();

@@ -68,7 +68,8 @@ torch::Tensor cotangent_objective(const ModelOutput& output, const torch::Tensor
 NamedTensors parameter_gradients(const Model& model) {
   NamedTensors gradients;
   for (const NamedParameter& parameter : model.named_parameters()) {
-    gradients[parameter.name] = parameter.tensor.grad().defined() ? parameter.tensor.grad() : torch::zeros_like(parameter.tensor).detach();
+    const torch::Tensor& gradient = parameter.tensor.grad();
+    gradients[parameter.name] = (gradient.defined() ? gradient : torch::zeros_like(parameter.tensor).detach()).to(torch::kCPU);
   }
   return gradients;
 }

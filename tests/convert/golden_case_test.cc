@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "golden_folder.h"
+#include "tests/cuda.h"
 
 namespace adatape {
 namespace {
@@ -46,6 +47,25 @@ TEST_P(GoldenCase, EveryExpectedTensorIsWithinItsTolerance) {
                                    << comparison.note;
   }
 }
+
+// The GPU's sums run in other orders; what is whole is equal still.
+class GoldenCaseOnCuda : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { need_cuda(); }
+};
+
+TEST_P(GoldenCaseOnCuda, EveryExpectedTensorIsWithinThreeTolerances) {
+  const CaseResult result = run_golden_case(golden(GetParam()), parse_device("cuda"));
+  EXPECT_GT(result.comparisons.size(), 1u);
+  for (const TensorComparison& comparison : result.comparisons) {
+    const bool close = comparison.produced && comparison.note.empty() && comparison.largest_error <= 3 * comparison.tolerance;
+    EXPECT_TRUE(close) << comparison.name << ": error " << comparison.largest_error << " of " << comparison.tolerance << " "
+                       << comparison.note;
+    EXPECT_TRUE(result.tensors.at(comparison.name).is_cpu()) << comparison.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GoldenCaseOnCuda, ::testing::ValuesIn(all_cases()), [](const auto& which) { return which.param; });
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenCase, ::testing::ValuesIn(all_cases()), [](const auto& which) { return which.param; });
 

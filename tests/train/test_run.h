@@ -111,6 +111,37 @@ batch_size = 40
   return RunConfig::from_document(document);
 }
 
+// The lines of a JSON Lines file.
+inline std::vector<nlohmann::json> lines_of(const std::string& path) {
+  std::vector<nlohmann::json> lines;
+  std::istringstream stream(read_file(path));
+  for (std::string line; std::getline(stream, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+// The lines without times.
+inline std::vector<nlohmann::json> timeless_metrics(const std::string& output) {
+  std::vector<nlohmann::json> lines = lines_of(output + "/metrics.jsonl");
+  for (nlohmann::json& line : lines) {
+    line.erase("training_seconds");
+    line.erase("waited_for_data_seconds");
+  }
+  return lines;
+}
+
+// The same metrics, results and bits in every file of weights.
+inline void expect_same_run(const std::string& one, const std::string& two, const std::string& last_checkpoint) {
+  EXPECT_EQ(timeless_metrics(one), timeless_metrics(two));
+  for (const std::string& file : {std::string("/model.safetensors"), last_checkpoint + "/model.safetensors",
+                                  last_checkpoint + "/best.safetensors", last_checkpoint + "/optimizer.safetensors"}) {
+    EXPECT_EQ(read_file(one + file), read_file(two + file)) << file;
+  }
+  nlohmann::json first = nlohmann::json::parse(read_file(one + "/result.json")),
+                 second = nlohmann::json::parse(read_file(two + "/result.json"));
+  for (const char* key : {"accuracy", "loss", "validation_accuracy", "steps", "draws", "best_step"})
+    EXPECT_EQ(first[key], second[key]) << key;
+}
+
 // The message of the Error that action throws, "" when it throws none.
 inline std::string error_of(const std::function<void()>& action) {
   try {

@@ -13,7 +13,9 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using ::testing::AllOf;
 using testing::error_of;
+using testing::expect_same_run;
 using ::testing::HasSubstr;
+using testing::lines_of;
 using testing::TemporaryFolder;
 using testing::tiny_config;
 using testing::TinyModel;
@@ -30,34 +32,6 @@ nlohmann::ordered_json train(const std::string& output, const std::vector<std::s
   RunConfig config = tiny_config(assignments);
   TinyModel model;
   return train(output, config, model);
-}
-
-std::vector<json> lines_of(const std::string& path) {
-  std::vector<json> lines;
-  std::istringstream stream(read_file(path));
-  for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
-  return lines;
-}
-
-// The lines without times.
-std::vector<json> timeless_metrics(const std::string& output) {
-  std::vector<json> lines = lines_of(output + "/metrics.jsonl");
-  for (json& line : lines) {
-    line.erase("training_seconds");
-    line.erase("waited_for_data_seconds");
-  }
-  return lines;
-}
-
-void expect_same_run(const std::string& one, const std::string& two, const std::string& last_checkpoint) {
-  EXPECT_EQ(timeless_metrics(one), timeless_metrics(two));
-  for (const std::string& file : {std::string("/model.safetensors"), last_checkpoint + "/model.safetensors",
-                                  last_checkpoint + "/best.safetensors", last_checkpoint + "/optimizer.safetensors"}) {
-    EXPECT_EQ(read_file(one + file), read_file(two + file)) << file;
-  }
-  json first = json::parse(read_file(one + "/result.json")), second = json::parse(read_file(two + "/result.json"));
-  for (const char* key : {"accuracy", "loss", "validation_accuracy", "steps", "draws", "best_step"})
-    EXPECT_EQ(first[key], second[key]) << key;
 }
 
 class TrainerTest : public ::testing::Test {
