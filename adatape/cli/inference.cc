@@ -14,9 +14,8 @@ namespace adatape::cli {
 
 void InferenceOptions::declare(CLI::App& app) {
   app.add_option("--device", device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
-  app.add_option(
-         "--precision", precision,
-         "factors of matrix products: float32, or bfloat16 (on the CPU in the blocks alone; sums and norms stay float32)")
+  app.add_option("--precision", precision,
+                 "factors of matrix products: float32, or bfloat16 (on the CPU in the blocks alone; sums and norms stay float32)")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->type_name("NAME")
       ->capture_default_str();
@@ -36,9 +35,10 @@ void InferenceOptions::prepare(Module& model, c10::Device on) const {
   if (half && on.is_cuda()) products = std::make_shared<MixedPrecision>(torch::kBFloat16, on);
   if (on.is_cpu()) model.pack_for_inference(half ? torch::kBFloat16 : torch::kFloat);
   if (!verbose) return;
-  std::cerr << "kernels: matrix products " << (on.is_cpu() ? ops::packed_linear_kernel_name(half ? at::kBFloat16 : at::kFloat)
-                                                                : half && ops::has_cuda_kernels() ? "cublasLt bfloat16, norms of our own"
-                                                                                                  : "ATen")
+  std::cerr << "kernels: matrix products "
+            << (on.is_cpu()                       ? ops::packed_linear_kernel_name(half ? at::kBFloat16 : at::kFloat)
+                : half && ops::has_cuda_kernels() ? "cublasLt bfloat16, norms of our own"
+                                                  : "ATen")
             << ", attention " << ops::packed_attention_kernel_name(on, at::kFloat) << (half ? " bfloat16" : "") << ", tape reading "
             << ops::tape_read_kernel_name(on, at::kFloat) << "; " << on.str() << ", " << at::get_num_threads() << " threads\n";
 }

@@ -90,8 +90,8 @@ bool EncoderBlock::half_serves(const PackedTokens& x, const ForwardContext& cont
          head_dim <= 256;
 }
 
-// In bfloat16 on CUDA. Norms go together with the residual sums before them and put the rows in order for their networks, so that nothing is
-// gathered; without a gradient residuals are added within the products.
+// In bfloat16 on CUDA. Norms go together with the residual sums before them and put the rows in order for their networks, so that nothing
+// is gathered; without a gradient residuals are added within the products.
 PackedTokens EncoderBlock::forward_half(const PackedTokens& x, const ForwardContext& context, const std::string& part) const {
   const PackLayout& layout = *x.layout;
   const int64_t width = shape.width, total = layout.total(), head_dim = width / shape.heads;
@@ -105,8 +105,7 @@ PackedTokens EncoderBlock::forward_half(const PackedTokens& x, const ForwardCont
   add_matrix_product_flops((total - tape) * (feed_forward->expand->flops_per_row() + feed_forward->contract->flops_per_row()));
 
   const torch::Tensor given = gradient ? x.values : x.values.to(torch::kBFloat16);
-  const auto [before, normed, none] =
-      ops::residual_norm(given, {}, attention_norm->weight, attention_norm->bias, attention_norm->epsilon);
+  const auto [before, normed, none] = ops::residual_norm(given, {}, attention_norm->weight, attention_norm->bias, attention_norm->epsilon);
   const torch::Tensor attended = ops::half_self_attention(
       ops::half_linear(normed, qkv->weight, qkv->bias).view({-1, 3, shape.heads, head_dim}), layout.cumulative_lengths(), layout.longest(),
       /*causal=*/false, 1 / std::sqrt(static_cast<double>(head_dim)));

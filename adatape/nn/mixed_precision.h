@@ -9,9 +9,9 @@
 
 namespace adatape {
 
-// products: kFloat does nothing. kBFloat16 on CUDA: linear layers and attention take bfloat16 factors with sums in float32, as torch.autocast
-// has it; weights stay float32 and so do norms' statistics, losses and, while training, the residual sums. Blocks are served by
-// ops/half_block where it can. Of this thread alone. Error for kBFloat16 on other devices.
+// products: kFloat does nothing. kBFloat16 on CUDA: linear layers and attention take bfloat16 factors with sums in float32, as
+// torch.autocast has it; weights stay float32 and so do norms' statistics, losses and, while training, the residual sums. Blocks are served
+// by ops/half_block where it can. Of this thread alone. Error for kBFloat16 on other devices.
 class MixedPrecision {
  public:
   MixedPrecision(torch::Dtype products, torch::Device device);

@@ -187,9 +187,10 @@ PackedTokens TapeReader::forward(const PackedTokens& x, const torch::Tensor& raw
 
   const NoisyQuery query_read = noisy(raw_query, context);
   reading.query_log_density = query_read.log_density;
-  std::tie(reading.tokens, reading.weights, reading.indices, reading.lengths, reading.ponder, reading.halting) = ops::tape_read(
-      query_read.raw.to(bank.values.scalar_type()), bank.values, bank.layout ? std::optional<torch::Tensor>(bank.layout->offsets_tensor()) : std::nullopt, norm->weight,
-      norm->bias, options, optional(thresholds), optional(limits), optional(mask), optional(order), optional(query_read.offset));
+  std::tie(reading.tokens, reading.weights, reading.indices, reading.lengths, reading.ponder, reading.halting) =
+      ops::tape_read(query_read.raw.to(bank.values.scalar_type()), bank.values,
+                     bank.layout ? std::optional<torch::Tensor>(bank.layout->offsets_tensor()) : std::nullopt, norm->weight, norm->bias,
+                     options, optional(thresholds), optional(limits), optional(mask), optional(order), optional(query_read.offset));
   reading.reader = index;
   reading.before_block = config.before_block;
 

@@ -1,4 +1,5 @@
-// What libadatape_cuda.so offers to the operators of this library, which never links it: the table is empty until it is loaded (core/device.h).
+// What libadatape_cuda.so offers to the operators of this library, which never links it: the table is empty until it is loaded
+// (core/device.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -45,8 +46,8 @@ struct CudaKernels {
   at::Tensor (*segment_sums)(const at::Tensor& x, const at::Tensor& offsets) = nullptr;
 
   at::Tensor (*half_forward)(const HalfForward& arguments) = nullptr;  // bfloat16 [rows, out]
-  // grad [rows, out] times weight [out, in]: bfloat16 [rows, in]; with before_gelu [rows, in] times GELU's (tanh) derivative there, and then
-  // the sum over rows too (float32 [in]).
+  // grad [rows, out] times weight [out, in]: bfloat16 [rows, in]; with before_gelu [rows, in] times GELU's (tanh) derivative there, and
+  // then the sum over rows too (float32 [in]).
   std::tuple<at::Tensor, at::Tensor> (*half_input_gradient)(const at::Tensor& grad, const at::Tensor& weight,
                                                             const at::Tensor& before_gelu) = nullptr;
   // transposed grad [rows, out] times x [rows, in]: float32 [out, in]; and, if asked, the sum of grad over rows (float32 [out]).

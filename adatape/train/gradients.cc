@@ -76,8 +76,8 @@ BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& pa
 
 std::string auxiliary_key(const std::string& name) { return name.ends_with("_steps") ? name : name + "_loss"; }
 
-BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, const ForwardOptions& options, double share,
-                            int64_t parts, at::ScalarType products) {
+BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, const ForwardOptions& options, double share, int64_t parts,
+                            at::ScalarType products) {
   const std::vector<at::Tensor> parameters = model.parameters();
   parts = std::min(parts, batch.size());
   if (parts <= 1) return gradients_of_part(model, parameters, task, batch, options, share, products);
@@ -90,8 +90,9 @@ BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, 
     for (int64_t i = begin; i < end; ++i) {
       try {
         const int64_t first = i * size / parts, count = (i + 1) * size / parts - first;
-        results[static_cast<size_t>(i)] = gradients_of_part(model, parameters, task, micro_batch(batch, first, count, answers_each),
-                                                            options, share * static_cast<double>(count) / static_cast<double>(size), products);
+        results[static_cast<size_t>(i)] =
+            gradients_of_part(model, parameters, task, micro_batch(batch, first, count, answers_each), options,
+                              share * static_cast<double>(count) / static_cast<double>(size), products);
       } catch (...) {
         errors[static_cast<size_t>(i)] = std::current_exception();  // the first part's error is the one that is told
       }

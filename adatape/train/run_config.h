@@ -13,9 +13,9 @@ namespace adatape {
 struct TrainingConfig {
   int64_t steps = 1000;
   int64_t batch_size = 256;
-  int64_t accumulate = 1;         // micro-batches that a step is split into
+  int64_t accumulate = 1;             // micro-batches that a step is split into
   std::string precision = "float32";  // float32 | bfloat16
-  std::string parallel = "auto";  // auto | examples | operators
+  std::string parallel = "auto";      // auto | examples | operators
   double learning_rate = 1e-3;
   int64_t warmup_steps = 50;
   std::string schedule = "cosine";  // cosine | constant

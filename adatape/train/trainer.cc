@@ -171,8 +171,8 @@ void Trainer::train_step() {
     const Batch part =
         (count == batch.size() ? batch : micro_batch(batch, first, count, task_.input_spec().answers_each)).to(options_.device);
     const double share = static_cast<double>(count) / static_cast<double>(batch.size());
-    BatchGradients result = gradients_of(model_, task_, part, forward, share, parallel_parts(training, model_, count, options_.device),
-                                         products_of(training));
+    BatchGradients result =
+        gradients_of(model_, task_, part, forward, share, parallel_parts(training, model_, count, options_.device), products_of(training));
     for (const auto& [name, value] : result.losses) add(name, value);
     optimizer_.add_gradients(std::move(result.gradients));
   }

@@ -57,7 +57,8 @@ Arguments arguments_of(const std::vector<std::string>& words) {
     }
   }
   ADATAPE_CHECK((places.size() == 4 || places.size() == 5) && (places[1] == "float32" || places[1] == "bfloat16"), "adatape_peer",
-                "expected MODEL float32|bfloat16 IMAGES LOGITS [WEIGHTS] [--device NAME] [--train] [--trace FILE], got ", places.size(), " arguments");
+                "expected MODEL float32|bfloat16 IMAGES LOGITS [WEIGHTS] [--device NAME] [--train] [--trace FILE], got ", places.size(),
+                " arguments");
   arguments.model = places[0];
   arguments.precision = places[1] == "bfloat16" ? torch::kBFloat16 : torch::kFloat;
   arguments.images = places[2];

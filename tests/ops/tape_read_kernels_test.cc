@@ -313,7 +313,7 @@ TEST_F(TapeReadCuda, IsWhatTheDispatcherRuns) {
   EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kHalf), "cuda");
   EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kDouble), "reference");
   at::manual_seed(13);
-  Reading reading = make_reading("dispatched", {200, 37}, 64, {16, 6, 4, 2.5, "average", "entropy", 1e-6});
+  Reading reading = make_reading("dispatched", {900, 300}, 64, {16, 6, 4, 2.5, "average", "entropy", 1e-6});
   const TapeReadInputs in = moved(reading.inputs, at::kCUDA);
   expect_close(on_cpu(tape_read(in.query, in.bank, in.bank_offsets, in.norm_weight, in.norm_bias, reading.options)),
                kCuda.forward(reading.inputs, reading.options), 0, "the op");

@@ -115,7 +115,8 @@ struct HalfLinear : Function<HalfLinear> {
     refuse_second_derivative();
     const at::Tensor grad = grads[0].contiguous(), x = context->get_saved_variables()[0];
     at::Tensor of_x;
-    if (context->needs_input_grad(0)) of_x = std::get<0>(cuda_kernels().half_input_gradient(grad, context->saved_data["weight"].toTensor(), {}));
+    if (context->needs_input_grad(0))
+      of_x = std::get<0>(cuda_kernels().half_input_gradient(grad, context->saved_data["weight"].toTensor(), {}));
     const auto [of_weight, of_bias] = cuda_kernels().half_weight_gradient(grad, x, true);
     return {of_x, of_weight, of_bias};
   }
@@ -158,9 +159,8 @@ struct HalfMlp : Function<HalfMlp> {
 struct HalfSelfAttention : Function<HalfSelfAttention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv, const at::Tensor& lengths, int64_t longest, bool causal,
                             double scale) {
-    auto [out, logsumexp, rng_state, unused, mask] =
-        at::_flash_attention_forward(qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), lengths, lengths, longest, longest, 0.0, causal,
-                                     false, scale);
+    auto [out, logsumexp, rng_state, unused, mask] = at::_flash_attention_forward(
+        qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), lengths, lengths, longest, longest, 0.0, causal, false, scale);
     context->save_for_backward({qkv, out});
     context->saved_data["tensors"] = std::vector<at::Tensor>{logsumexp, rng_state, unused, lengths};
     context->saved_data["longest"] = longest;
@@ -175,10 +175,9 @@ struct HalfSelfAttention : Function<HalfSelfAttention> {
     const std::vector<at::Tensor> kept = context->saved_data["tensors"].toTensorVector();
     const int64_t longest = context->saved_data["longest"].toInt();
     const at::Tensor &qkv = saved[0], &lengths = kept[3];
-    const auto [query, key, value] =
-        at::_flash_attention_backward(grads[0].contiguous(), qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), saved[1], kept[0],
-                                      lengths, lengths, longest, longest, 0.0, context->saved_data["causal"].toBool(), kept[1], kept[2],
-                                      context->saved_data["scale"].toDouble());
+    const auto [query, key, value] = at::_flash_attention_backward(
+        grads[0].contiguous(), qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), saved[1], kept[0], lengths, lengths, longest, longest,
+        0.0, context->saved_data["causal"].toBool(), kept[1], kept[2], context->saved_data["scale"].toDouble());
     return {at::stack({query, key, value}, 1), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
@@ -204,15 +203,15 @@ at::Tensor half_copy(const at::Tensor& weight) {
 
 bool has_half_block(const at::Tensor& x, int64_t dim) { return has_cuda_kernels() && x.is_cuda() && dim % 8 == 0 && dim <= 2048; }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm(const at::Tensor& given, const at::Tensor& branch, const at::Tensor& weight,
-                                                             const at::Tensor& bias, double epsilon, const RowSplit& split) {
-  const at::Tensor x = given.contiguous();
+std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm(const at::Tensor& given, const at::Tensor& given_branch,
+                                                             const at::Tensor& weight, const at::Tensor& bias, double epsilon,
+                                                             const RowSplit& split) {
+  const at::Tensor x = given.contiguous(), branch = given_branch.defined() ? given_branch.contiguous() : given_branch;
   if (!any_gradient({x, branch, weight, bias})) {
     const auto [sum, first, second, statistics] = cuda_kernels().residual_norm(x, branch, weight, bias, epsilon, split, /*keep=*/false);
     return {sum, first, second};
   }
-  const variable_list out =
-      ResidualNorm::apply(x, branch.defined() ? std::optional(branch) : std::nullopt, weight, bias, epsilon, split);
+  const variable_list out = ResidualNorm::apply(x, branch.defined() ? std::optional(branch) : std::nullopt, weight, bias, epsilon, split);
   return {out[0], out[1], out.size() > 2 ? out[2] : at::Tensor()};
 }
 
@@ -228,14 +227,14 @@ at::Tensor segment_sums(const at::Tensor& x, const at::Tensor& offsets, const at
 at::Tensor half_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual) {
   if (!any_gradient({x, weight, bias})) return cuda_kernels().half_forward({x, half_copy(weight), half_copy(bias), false, {}, residual});
   ADATAPE_CHECK(!residual.defined(), "half block", "expected no residual where a gradient is asked for");
-  return HalfLinear::apply(x, weight, bias);
+  return HalfLinear::apply(x.contiguous(), weight, bias);
 }
 
 at::Tensor half_mlp(const at::Tensor& x, const at::Tensor& weight_1, const at::Tensor& bias_1, const at::Tensor& weight_2,
                     const at::Tensor& bias_2, bool tanh, const at::Tensor& residual) {
   if (any_gradient({x, weight_1, bias_1, weight_2, bias_2})) {
     ADATAPE_CHECK(!residual.defined(), "half block", "expected no residual where a gradient is asked for");
-    return HalfMlp::apply(x, weight_1, bias_1, weight_2, bias_2, tanh);
+    return HalfMlp::apply(x.contiguous(), weight_1, bias_1, weight_2, bias_2, tanh);
   }
   at::Tensor wide = cuda_kernels().half_forward({x, half_copy(weight_1), half_copy(bias_1), tanh, {}, {}});
   if (!tanh) at::gelu_(wide, "none");

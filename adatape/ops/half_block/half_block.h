@@ -26,8 +26,8 @@ at::Tensor half_copy(const at::Tensor& weight);  // bfloat16, from the scope's s
 // Whether the functions below serve rows of `dim` on this device: libadatape_cuda.so is loaded, dim is a multiple of 8 up to 2048.
 bool has_half_block(const at::Tensor& x, int64_t dim);
 
-// (sum, normed rows of the first group, of the second): sum = x + branch, normed = LayerNorm(sum). x [rows, dim] float32 or bfloat16, branch
-// bfloat16 or undefined (sum is x then), normed bfloat16, its rows in the groups that `split` says.
+// (sum, normed rows of the first group, of the second): sum = x + branch, normed = LayerNorm(sum). x [rows, dim] float32 or bfloat16,
+// branch bfloat16 or undefined (sum is x then), normed bfloat16, its rows in the groups that `split` says.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm(const at::Tensor& x, const at::Tensor& branch, const at::Tensor& weight,
                                                              const at::Tensor& bias, double epsilon, const RowSplit& split = {});
 // x + the rows of two groups put back into the pack's order. first, second: bfloat16; second may be undefined.

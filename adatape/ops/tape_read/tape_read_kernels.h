@@ -77,7 +77,8 @@ struct TapeReadCudaKernels {
 const TapeReadCudaKernels& tape_read_cuda_kernels();
 void set_tape_read_cuda_kernels(const TapeReadCudaKernels& kernels);
 
-// Which kernel the dispatcher runs for a bank on this device and of this dtype: "cpu", "cuda" or "reference".
+// Which kernel the dispatcher runs for a bank on this device and of this dtype: "cpu", "cuda" (packed banks of 512 rows
+// an example or more; the reference below) or "reference".
 std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype);
 
 // The arithmetic of a dtype, which is also the dtype of weights, ponder and halting: double for double, else float.
