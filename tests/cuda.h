@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <limits>
+#include <vector>
 
 #include "adatape/core/device.h"
 
@@ -13,6 +14,13 @@ namespace adatape {
 
 // Looked for before any test runs: torch remembers for good what it answered when it was first asked for CUDA.
 inline const bool kHasCuda = parse_device("auto").is_cuda();
+
+// The cases of a suite that needs a GPU; where none answers the first alone, which then skips for all.
+template <class Case>
+std::vector<Case> where_cuda_is(std::vector<Case> cases) {
+  if (!kHasCuda && cases.size() > 1) cases.erase(cases.begin() + 1, cases.end());
+  return cases;
+}
 
 // In SetUp: skips where no GPU answers, and fails if ADATAPE_REQUIRE_CUDA says that one should.
 inline void need_cuda() {

@@ -65,7 +65,8 @@ TEST_P(GoldenCaseOnCuda, EveryExpectedTensorIsWithinThreeTolerances) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, GoldenCaseOnCuda, ::testing::ValuesIn(all_cases()), [](const auto& which) { return which.param; });
+INSTANTIATE_TEST_SUITE_P(All, GoldenCaseOnCuda, ::testing::ValuesIn(where_cuda_is(all_cases())),
+                         [](const auto& which) { return which.param; });
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenCase, ::testing::ValuesIn(all_cases()), [](const auto& which) { return which.param; });
 

@@ -83,7 +83,7 @@ TEST_P(EveryModelOnCuda, GradientsAreThoseOfTheCpu) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, EveryModelOnCuda, ::testing::ValuesIn(testing::model_cases()),
+INSTANTIATE_TEST_SUITE_P(All, EveryModelOnCuda, ::testing::ValuesIn(where_cuda_is(testing::model_cases())),
                          [](const auto& which) { return which.param.label; });
 
 }  // namespace

@@ -152,7 +152,9 @@ TEST_P(ResidualNorm, EqualsThePlainOne) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ResidualNorm, testing::Combine(testing::Values(8, 64, 768, 1000, 2048), testing::Values(0, 1, 37, 5000)),
+INSTANTIATE_TEST_SUITE_P(All, ResidualNorm,
+                         testing::Combine(testing::ValuesIn(where_cuda_is<int64_t>({8, 64, 768, 1000, 2048})),
+                                          testing::ValuesIn(where_cuda_is<int64_t>({0, 1, 37, 5000}))),
                          [](const auto& test) {
                            return "dim_" + std::to_string(std::get<0>(test.param)) + "_rows_" + std::to_string(std::get<1>(test.param));
                          });

@@ -149,13 +149,13 @@ TEST_P(TrainingOnCuda, AnInterruptedRunEndsInTheSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TrainingOnCuda,
-                         ::testing::Values(TrainingCase{"transformer", "name = \"transformer\"\nblocks = 2\n"},
-                                           TrainingCase{"transformer_dropout", "name = \"transformer\"\nblocks = 1\ndropout = 0.1\n"},
-                                           TrainingCase{
-                                               "adatape",
-                                               "name = \"adatape\"\nblocks = 2\ntape_ffn_width = 96\n[[model.readers]]\nbefore_block = 1\n"
-                                               "max_tape_tokens = 4\nthreshold = 1.5\nrows_per_step = 2\n"},
-                                           TrainingCase{"universal_transformer", "name = \"universal_transformer\"\nmax_steps = 3\n"}),
+                         ::testing::ValuesIn(where_cuda_is<TrainingCase>(
+                             {TrainingCase{"transformer", "name = \"transformer\"\nblocks = 2\n"},
+                              TrainingCase{"transformer_dropout", "name = \"transformer\"\nblocks = 1\ndropout = 0.1\n"},
+                              TrainingCase{"adatape",
+                                           "name = \"adatape\"\nblocks = 2\ntape_ffn_width = 96\n[[model.readers]]\nbefore_block = 1\n"
+                                           "max_tape_tokens = 4\nthreshold = 1.5\nrows_per_step = 2\n"},
+                              TrainingCase{"universal_transformer", "name = \"universal_transformer\"\nmax_steps = 3\n"}})),
                          [](const auto& which) { return which.param.label; });
 
 }  // namespace
