@@ -23,8 +23,8 @@ struct BatchGradients {
 
 // Of the objective's mean over the batch, times share (a micro-batch's part of its step).
 // parts > 1: so many runs of examples, side by side on as many threads, each with operators on one thread; sums are in the order of the
-// parts. products: kBFloat16 on CUDA for the forward pass and losses (nn/mixed_precision.h). A loss over the batch (one that is no mean
-// over examples) is then a loss over each part. CPU only.
+// parts. A loss over the batch (one that is no mean over examples) is then a loss over each part. CPU only.
+// products: kBFloat16 on CUDA for the forward pass and the losses (nn/mixed_precision.h).
 BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, const ForwardOptions& options, double share,
                             int64_t parts = 1, at::ScalarType products = at::kFloat);
 
