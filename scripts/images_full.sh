@@ -31,7 +31,7 @@ for part in $only; do
   mkdir -p "$out"
   for seed in $(seq 1 "$seeds"); do
     for config in "$configs"/*.toml; do
-      echo "$out/$(basename "$config" .toml)_seed_$seed $config $seed"
+      [ -L "$config" ] || echo "$out/$(basename "$config" .toml)_seed_$seed $config $seed"
     done
   done | OMP_NUM_THREADS=1 xargs -P "$(nproc)" -I{} bash -c 'train {}'
   echo

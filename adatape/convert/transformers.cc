@@ -51,12 +51,20 @@ bool add_gpt(std::vector<WeightPiece>& pieces, const std::string& name) {
   return true;
 }
 
+// The name under which a file of T5 holds its one embedding: writers that keep a single name of tensors that share memory differ in which.
+std::string t5_embedding(const NamedTensors& source) {
+  for (const char* name : {"shared.weight", "encoder.embed_tokens.weight"}) {
+    if (source.count(name) > 0) return name;
+  }
+  return "decoder.embed_tokens.weight";
+}
+
 // False: not a name of T5.
 bool add_t5(std::vector<WeightPiece>& pieces, const std::string& name, const NamedTensors& source, const Parameters& parameters) {
   static const std::regex layer(R"((encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(.*))"),
       final_norm(R"((encoder|decoder)\.final_layer_norm\.weight)"), copy(R"((encoder|decoder)\.embed_tokens\.weight)");
   std::smatch match;
-  if (name == "shared.weight") {
+  if (name == t5_embedding(source)) {
     pieces.push_back({name, "embedding"});
     return true;
   }
@@ -67,8 +75,7 @@ bool add_t5(std::vector<WeightPiece>& pieces, const std::string& name, const Nam
     return true;
   }
   if (std::regex_match(name, copy)) {
-    if (source.count("shared.weight") == 0) return false;
-    check_copy(name, "shared.weight", source);
+    check_copy(name, t5_embedding(source), source);
     return true;
   }
   if (!std::regex_match(name, match, layer)) return false;
@@ -122,7 +129,7 @@ std::vector<WeightPiece> transformers_pieces(const NamedTensors& source, const M
         pieces.push_back({name, "classifier.weight"});
       } else {  // tied: the embedding once more
         check_copy(name,
-                   t5                           ? "shared.weight"
+                   t5                           ? t5_embedding(source)
                    : source.count("wte.weight") ? "wte.weight"
                                                 : "transformer.wte.weight",
                    source, "; set model.tied_embeddings = false");

@@ -175,6 +175,10 @@ TEST_F(TransformersTest, WhatStandsForTheEmbeddingEqualsIt) {
     EXPECT_EQ(error(with(t5_weights, copy, shared), *t5), "");
     EXPECT_THAT(error(with(t5_weights, copy, shared * 2), *t5),
                 AllOf(HasSubstr(copy), HasSubstr("expected the same numbers as shared.weight")));
+    NamedTensors renamed = with(t5_weights, copy, shared);  // the one name that some writers keep
+    renamed.erase("shared.weight");
+    EXPECT_EQ(error(renamed, *t5), "");
+    EXPECT_TRUE(at::equal(to_ours(transformers_pieces(renamed, *t5), renamed, *t5).at("embedding"), shared));
   }
   const std::string gated = "ffn_width = 24\nblocks = 1\nrelative_buckets = 8\nactivation = \"gated_gelu\"\n";
   EXPECT_EQ(error(t5_1_1_weights, *text_model("t5", gated + "tied_embeddings = false\n", 23)), "");

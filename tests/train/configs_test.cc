@@ -32,7 +32,7 @@ TEST(Configs, FamiliesAreTrainedAlike) {
        {"images/fashion_mnist", "images/fashion_mnist/long", "images/cluttered_scenes", "graphs", "language_identification"}) {
     std::set<std::string> tasks, trainings;
     for (const auto& entry : fs::directory_iterator(std::string(ADATAPE_SOURCE_DIR "/configs/") + folder)) {
-      if (entry.path().extension() != ".toml") continue;
+      if (entry.path().extension() != ".toml" || entry.is_symlink()) continue;
       RunConfig config = RunConfig::from_document(ConfigDocument::from_file(entry.path().string()));
       config.training.learning_rate = 1;  // each model's own: chosen among equally many for each
       tasks.insert(to_toml(*config.task));
