@@ -26,12 +26,29 @@ void AVitConfig::fields(FieldVisitor& visit) {
              "weight of KL(mean halting distribution over blocks || prior), patch tokens of the whole batch");
   visit.real("prior_mean", prior_mean, {}, "mean of the prior, in blocks counted from 0");
   visit.real("prior_deviation", prior_deviation, {1e-3, 1e6}, "standard deviation of the prior, in blocks");
+  visit.real("tape_ponder_weight", tape_ponder_weight, {0, 1e6}, "weight of the readers' ponder loss, where there are readers");
+  tape_fields(visit);
+}
+
+void AVitConfig::resolve(const InputSpec& input) {
+  EncoderConfig::resolve(input);
+  resolve_tape(*this);
+}
+
+void AVitConfig::validate(const InputSpec& input) const {
+  EncoderConfig::validate(input);
+  validate_tape(*this, 1);  // tapes stand in front of the first block
 }
 
 AVit::AVit(const AVitConfig& config, const InputSpec& input) : config_(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
+  stem_->exact_patches = !config.readers.empty();
+  tapes_.emplace(config, config, input,
+                 [this](const std::string& name, const std::shared_ptr<Module>& module) { register_module(name, module); });
+  const int64_t tape_width = config.readers.empty() ? 0 : *config.tape_ffn_width;
   for (int64_t i = 0; i < config.blocks; ++i) {
-    blocks_.push_back(register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape(i, config.blocks))));
+    blocks_.push_back(
+        register_module("block_" + std::to_string(i), std::make_shared<EncoderBlock>(config.block_shape(i, config.blocks, tape_width))));
   }
   ADATAPE_CHECK(config.head.pooling != "each", "config", "model.name: \"avit\" gives one answer an example, the task asks at each element");
   head_ = register_module("head", std::make_shared<Head>(config.head, config.width, input.classes));
@@ -40,6 +57,7 @@ AVit::AVit(const AVitConfig& config, const InputSpec& input) : config_(config) {
 void AVit::initialize(uint64_t seed, uint64_t draw) {
   at::Generator generator = parameter_generator(seed, draw);
   stem_->initialize(generator);
+  tapes_->initialize(generator);
   for (const auto& block : blocks_) block->initialize(generator);
   head_->initialize(generator);
 }
@@ -92,7 +110,8 @@ ModelOutput AVit::forward(const Batch& batch, const ForwardOptions& options) {
   ModelOutput output;
   const ForwardContext context = context_of(batch, options, output);
   Live live;
-  live.tokens = stem_->forward(batch, context);
+  TapeFront::Pass pass;
+  live.tokens = tapes_->read(pass, 0, stem_->forward(batch, context), batch, context, output);
   const std::shared_ptr<const PackLayout> all = live.tokens.layout;
   const torch::TensorOptions real = live.tokens.values.options().requires_grad(false);
   live.rows.resize(static_cast<size_t>(all->total()));
@@ -148,6 +167,7 @@ ModelOutput AVit::forward(const Batch& batch, const ForwardOptions& options) {
   const torch::Tensor log_prior = log_depth_prior(config_.blocks, config_.prior_mean, config_.prior_deviation, real);
   output.auxiliary_losses.push_back({"distribution", depth_distribution_loss(distribution, log_prior).expand({all->batch()}),
                                      config_.distribution_weight, /*of_batch=*/true});
+  if (pass.ponder.defined()) output.auxiliary_losses.push_back({"tape_ponder", pass.ponder, config_.tape_ponder_weight});
   output.logits = head_->forward(sums.tokens(), context);
   if (options.record) {
     record->write(*all, output);

@@ -27,10 +27,20 @@ void PonderNetConfig::fields(FieldVisitor& visit) {
              "parameter of the geometric prior: 1 / the expected number of steps before truncation");
   visit.choice("truncation", truncation, {"renormalised", "rest_on_last"}, "what becomes of the prior's mass beyond the last step");
   visit.real("divergence_weight", divergence_weight, {0, 1e6}, "weight of KL(p || prior)");
+  visit.real("tape_ponder_weight", tape_ponder_weight, {0, 1e6}, "weight of the readers' ponder loss, where there are readers");
+  tape_fields(visit);
+}
+
+void PonderNetConfig::resolve(const InputSpec& input) {
+  EncoderConfig::resolve(input);
+  resolve_tape(*this);
 }
 
 void PonderNetConfig::validate(const InputSpec& input) const {
   EncoderConfig::validate(input);
+  validate_tape(*this, 1);  // tapes stand in front of the first step
+  ADATAPE_CHECK(readers.empty() || step == "transformer", "config", "model.readers: expected none with model.step = \"", step,
+                "\", which has no tokens to put a tape to; tapes go with \"transformer\"");
   ADATAPE_CHECK(!input.answers_each, "config", "model.name: \"", name, "\" gives one answer an example, the task asks at each element");
   ADATAPE_CHECK(moe.experts == 0, "config", "model.moe.experts: expected 0 with model.name = \"pondernet\", got ", moe.experts);
   ADATAPE_CHECK(step == "transformer" || (input.kind == InputSpec::Kind::kVectors && input.length == 1), "config", "model.step: \"", step,
@@ -80,7 +90,7 @@ ModelOutput PonderNet::forward(const Batch& batch, const ForwardOptions& options
                                                               : 1.0;
   std::vector<int64_t> running(static_cast<size_t>(size));
   std::iota(running.begin(), running.end(), 0);
-  PonderState state = start(batch, context);
+  PonderState state = start(batch, context, output);
   torch::Tensor index, left, logits, draws;
   if (sampled) draws = counter_uniform(context.seed, context.step, site(Site::kHalting), context.examples, longest);
   std::vector<torch::Tensor> weights, lambdas;  // of each step, [B], 0 for examples that halted before

@@ -3,15 +3,16 @@
 // After step n the state gives an answer y_n and lambda_n, the probability of halting there; p_n = lambda_n prod_{j < n} (1 - lambda_j),
 // what is left at the last step. Training: sum_n p_n L(y_n) + beta KL(p || truncated geometric prior), all steps computed. Evaluation: an
 // example halts once its cumulative p exceeds a threshold, or where a draw says so; it leaves the batch and pays for no later step. The
-// direction of the divergence is the paper's; several public ports have it reversed.
+// direction of the divergence is the paper's; several public ports have it reversed. With readers, tape tokens (arXiv 2301.13195) stand in
+// front of the first step of a transformer.
 #pragma once
 
-#include "adatape/models/encoder_config.h"
+#include "adatape/models/tape_front.h"
 #include "adatape/nn/recurrent_cell.h"
 
 namespace adatape {
 
-struct PonderNetConfig : EncoderConfig {
+struct PonderNetConfig : EncoderConfig, TapeFrontConfig {
   std::string step = "gru";              // rnn | gru | lstm | mlp (one vector an example) | transformer
   int64_t max_steps = 20;                // N
   int64_t evaluation_steps = 0;          // N outside training; 0: max_steps
@@ -24,9 +25,11 @@ struct PonderNetConfig : EncoderConfig {
   double prior = 0.2;                       // lambda_p
   std::string truncation = "renormalised";  // renormalised | rest_on_last
   double divergence_weight = 0.01;          // beta
+  double tape_ponder_weight = 0.01;
 
   PonderNetConfig() { name = "pondernet"; }
   void fields(FieldVisitor& visit) override;
+  void resolve(const InputSpec& input) override;
   void validate(const InputSpec& input) const override;
 };
 
@@ -49,7 +52,8 @@ class PonderNet : public Model {
   torch::Tensor combine(const ModelOutput& output, const ExampleLoss& loss) const override;
 
  protected:
-  virtual PonderState start(const Batch& batch, const ForwardContext& context) const = 0;
+  // Readings and their ponder loss go into output.
+  virtual PonderState start(const Batch& batch, const ForwardContext& context, ModelOutput& output) const = 0;
   virtual void advance(PonderState& state, const ForwardContext& context, int64_t step) const = 0;
   virtual torch::Tensor halting(const PonderState& state, const ForwardContext& context) const = 0;  // lambda [rows]
   virtual torch::Tensor answer(const PonderState& state, const ForwardContext& context) const = 0;   // [rows, classes]

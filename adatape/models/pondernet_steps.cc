@@ -38,7 +38,8 @@ void RecurrentPonderNet::initialize(uint64_t seed, uint64_t draw) {
   xavier_uniform(*output_, generator);
 }
 
-PonderState RecurrentPonderNet::start(const Batch& batch, const ForwardContext& context) const {
+PonderState RecurrentPonderNet::start(const Batch& batch, const ForwardContext& context, ModelOutput& output) const {
+  (void)output;
   check_batch(batch, input_);
   for (int64_t b = 0; b < batch.size(); ++b) {
     const int64_t vectors = batch.offsets[b + 1] - batch.offsets[b];
@@ -90,7 +91,11 @@ void RecurrentPonderNet::keep(PonderState& state, const std::vector<int64_t>& st
 
 TransformerPonderNet::TransformerPonderNet(const PonderNetConfig& config, const InputSpec& input) : PonderNet(config) {
   stem_ = register_module("stem", std::make_shared<Stem>(config.stem, input, config.width));
-  block_ = register_module("block_0", std::make_shared<EncoderBlock>(config.block_shape(0, 1)));
+  stem_->exact_patches = !config.readers.empty();
+  tapes_.emplace(config, config, input,
+                 [this](const std::string& name, const std::shared_ptr<Module>& module) { register_module(name, module); });
+  const int64_t tape_width = config.readers.empty() ? 0 : *config.tape_ffn_width;
+  block_ = register_module("block_0", std::make_shared<EncoderBlock>(config.block_shape(0, 1, tape_width)));
   halting_ = register_module("halting", std::make_shared<Linear>(config.width, 1));
   head_ = register_module("head", std::make_shared<Head>(config.head, config.width, input.classes));
 }
@@ -99,15 +104,18 @@ void TransformerPonderNet::initialize(uint64_t seed, uint64_t draw) {
   torch::NoGradGuard no_grad;
   at::Generator generator = parameter_generator(seed, draw);
   stem_->initialize(generator);
+  tapes_->initialize(generator);
   block_->initialize(generator);
   halting_->weight.zero_();
   halting_->bias.fill_(config_.halting_bias);
   head_->initialize(generator);
 }
 
-PonderState TransformerPonderNet::start(const Batch& batch, const ForwardContext& context) const {
+PonderState TransformerPonderNet::start(const Batch& batch, const ForwardContext& context, ModelOutput& output) const {
   PonderState state;
-  state.tokens = stem_->forward(batch, context);
+  TapeFront::Pass pass;
+  state.tokens = tapes_->read(pass, 0, stem_->forward(batch, context), batch, context, output);
+  if (pass.ponder.defined()) output.auxiliary_losses.push_back({"tape_ponder", pass.ponder, config_.tape_ponder_weight});
   state.lengths = state.tokens.layout->lengths();
   return state;
 }

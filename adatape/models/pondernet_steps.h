@@ -12,7 +12,7 @@ class RecurrentPonderNet : public PonderNet {
   void initialize(uint64_t seed, uint64_t draw) override;
 
  protected:
-  PonderState start(const Batch& batch, const ForwardContext& context) const override;
+  PonderState start(const Batch& batch, const ForwardContext& context, ModelOutput& output) const override;
   void advance(PonderState& state, const ForwardContext& context, int64_t step) const override;
   torch::Tensor halting(const PonderState& state, const ForwardContext& context) const override;
   torch::Tensor answer(const PonderState& state, const ForwardContext& context) const override;
@@ -32,9 +32,10 @@ class TransformerPonderNet : public PonderNet {
  public:
   TransformerPonderNet(const PonderNetConfig& config, const InputSpec& input);
   void initialize(uint64_t seed, uint64_t draw) override;
+  std::vector<TapeReader*> tape_readers() override { return tapes_->readers(); }
 
  protected:
-  PonderState start(const Batch& batch, const ForwardContext& context) const override;
+  PonderState start(const Batch& batch, const ForwardContext& context, ModelOutput& output) const override;
   void advance(PonderState& state, const ForwardContext& context, int64_t step) const override;
   torch::Tensor halting(const PonderState& state, const ForwardContext& context) const override;
   torch::Tensor answer(const PonderState& state, const ForwardContext& context) const override;
@@ -43,6 +44,7 @@ class TransformerPonderNet : public PonderNet {
 
  private:
   std::shared_ptr<Stem> stem_;
+  std::optional<TapeFront> tapes_;
   std::shared_ptr<EncoderBlock> block_;
   std::shared_ptr<Linear> halting_;  // [1, D]
   std::shared_ptr<Head> head_;
