@@ -13,14 +13,20 @@
 namespace adatape {
 namespace {
 
-constexpr int64_t kBatch = 32, kImage = 224, kPatch = 16, kBlocks = 12;
-constexpr int64_t kPatches = (kImage / kPatch) * (kImage / kPatch);
+constexpr int64_t kPatch = 16, kBlocks = 12;
 
-InputSpec image_spec() {
+struct Case {
+  std::string row, model;
+  int64_t width, heads;
+  bool by_token;
+  int64_t batch = 32, image = 224;
+};
+
+InputSpec image_spec(int64_t side) {
   InputSpec spec;
   spec.kind = InputSpec::Kind::kImages;
   spec.channels = 3;
-  spec.height = spec.width = kImage;
+  spec.height = spec.width = side;
   spec.classes = 1000;
   return spec;
 }
@@ -43,12 +49,6 @@ Work work_of(Model& model, const Batch& batch) {
   }
   return work;
 }
-
-struct Case {
-  std::string row, model;
-  int64_t width, heads;
-  bool by_token;
-};
 
 std::unique_ptr<ModelConfig> config_of(const Case& wanted, const InputSpec& spec) {
   std::unique_ptr<ModelConfig> config = find_model(wanted.model).make_config();
@@ -73,22 +73,23 @@ void halting_saved(benchmark::State& state, const Case& wanted) {
   keep_freed_memory();  // as the program does
   at::NoGradGuard no_grad;
   at::manual_seed(0);
-  const InputSpec spec = image_spec();
+  const InputSpec spec = image_spec(wanted.image);
   const std::unique_ptr<ModelConfig> config = config_of(wanted, spec);
   const auto& encoder = dynamic_cast<const EncoderConfig&>(*config);
   const std::shared_ptr<Model> model = find_model(wanted.model).make_model(*config, spec);
   model->initialize(1, 1);
   obey_pixels(*model, *config);
-  const std::vector<int64_t> depths = even_depths(wanted.by_token ? kBatch * kPatches : kBatch, kBlocks, 0);
-  const Batch adaptive = images_halting_at(depths, kBatch, spec, encoder, 0);
-  const Batch full = images_halting_at(std::vector<int64_t>(depths.size(), kBlocks), kBatch, spec, encoder, 0);
+  const int64_t batch = wanted.batch, patches = (wanted.image / kPatch) * (wanted.image / kPatch);
+  const std::vector<int64_t> depths = even_depths(wanted.by_token ? batch * patches : batch, kBlocks, 0);
+  const Batch adaptive = images_halting_at(depths, batch, spec, encoder, 0);
+  const Batch full = images_halting_at(std::vector<int64_t>(depths.size(), kBlocks), batch, spec, encoder, 0);
 
   // Each block computes the tokens whose depth it does not exceed, and class tokens as their example lasts.
   const Work work = work_of(*model, adaptive), all = work_of(*model, full);
   for (int64_t block = 0; block < kBlocks; ++block) {
     const int64_t running = std::count_if(depths.begin(), depths.end(), [&](int64_t depth) { return depth > block; });
-    if (work.block_tokens.at(static_cast<size_t>(block)) != (wanted.by_token ? running + kBatch : running * (kPatches + 1)) ||
-        all.block_tokens.at(static_cast<size_t>(block)) != kBatch * (kPatches + 1)) {
+    if (work.block_tokens.at(static_cast<size_t>(block)) != (wanted.by_token ? running + batch : running * (patches + 1)) ||
+        all.block_tokens.at(static_cast<size_t>(block)) != batch * (patches + 1)) {
       state.SkipWithError("tokens did not halt where they should");
       return;
     }
@@ -105,7 +106,14 @@ const bool kRegistered = [] {
                         {"halting_saved_avit_ti16", "avit", 192, 3, true},
                         {"halting_saved_uvit", "uvit", 384, 6, false},
                         {"halting_saved_uvit_ti16", "uvit", 192, 3, false},
-                        {"halting_saved_uvit_per_token", "uvit", 384, 6, true}};
+                        {"halting_saved_uvit_per_token", "uvit", 384, 6, true},
+                        {"halting_saved_uvit_per_token_ti16", "uvit", 192, 3, true},
+                        {"halting_saved_u2t", "u2t", 384, 6, true},
+                        {"halting_saved_u2t_ti16", "u2t", 192, 3, true},
+                        // Many small images.
+                        {"halting_saved_avit_ti16_batch256", "avit", 192, 3, true, 256, 96},
+                        {"halting_saved_uvit_ti16_batch256", "uvit", 192, 3, false, 256, 96},
+                        {"halting_saved_u2t_ti16_batch256", "u2t", 192, 3, true, 256, 96}};
   for (const Case& wanted : cases) {
     benchmark::RegisterBenchmark(wanted.row.c_str(), [wanted](benchmark::State& state) { halting_saved(state, wanted); })
         ->UseManualTime()
