@@ -1,4 +1,6 @@
 // A mixture of 8 experts, of which 2 serve each token, against the dense feed-forward network of equal FLOPs (twice an expert's width).
+// forward and training route all choices and nothing else, so that both sides do the same work; recipe is a training step as the library's
+// defaults have it: noise, a capacity, importance and load losses.
 //   build/release/adatape_benchmarks --benchmark_filter=moe_dense
 #include "adatape/core/memory.h"
 #include "adatape/nn/mixture_of_experts.h"
@@ -10,14 +12,21 @@ namespace {
 // The mixture may take 1.3 times as long.
 constexpr double kGoal = 1 / 1.3;
 
-void moe_dense(benchmark::State& state, int64_t width, int64_t expert_width, int64_t examples, int64_t length, bool training) {
+enum class Pass { kForward, kTraining, kRecipe };
+
+std::string name_of(Pass kind) { return kind == Pass::kForward ? "forward" : kind == Pass::kTraining ? "training" : "recipe"; }
+
+void moe_dense(benchmark::State& state, int64_t width, int64_t expert_width, int64_t examples, int64_t length, Pass kind) {
   keep_freed_memory();  // as the program does; the rival has it too
   at::manual_seed(0);
   at::Generator generator = parameter_generator(1, 1);
+  const bool training = kind != Pass::kForward, recipe = kind == Pass::kRecipe;
   MoeConfig config;
   config.experts = 8;
-  config.noise = false;
-  config.capacity = 0;  // nothing is dropped, so that both do the same work
+  if (!recipe) {
+    config.noise = false;
+    config.capacity = 0;
+  }
   MixtureOfExperts experts(config, width, expert_width, Gelu::kTanh);
   experts.initialize(generator);
   Mlp dense(width, config.top_k * expert_width, Gelu::kTanh);
@@ -28,12 +37,20 @@ void moe_dense(benchmark::State& state, int64_t width, int64_t expert_width, int
   ForwardContext context;
   context.training = training;
   context.examples = at::arange(examples, at::kLong);
+  std::vector<AuxiliaryLoss> losses;
+  if (recipe) context.auxiliary_losses = &losses;
   const auto pass = [&](const Module& module, const auto& forward) {
     at::AutoGradMode mode(training);
     for (const NamedParameter& parameter : module.named_parameters()) at::Tensor(parameter.tensor).mutable_grad() = at::Tensor();
     at::Tensor(x).mutable_grad() = at::Tensor();
     const at::Tensor out = forward();
-    if (training) out.sum().backward();
+    if (!training) return;
+    at::Tensor loss = out.sum();
+    for (const AuxiliaryLoss& auxiliary : losses) {
+      if (auxiliary.weight != 0) loss = loss + auxiliary.values.mean() * auxiliary.weight;
+    }
+    losses.clear();
+    loss.backward();
   };
   {
     // With all experts alike the answer is one expert's, times the two gates.
@@ -50,17 +67,16 @@ void moe_dense(benchmark::State& state, int64_t width, int64_t expert_width, int
       return;
     }
   }
-  const std::string row = std::string("moe_dense_") + (training ? "training_" : "forward_") + std::to_string(width);
+  const std::string row = "moe_dense_" + name_of(kind) + "_" + std::to_string(width);
   time_side_by_side(state, [&] { pass(experts, [&] { return experts.forward(x, *layout, context, 0, ""); }); },
                     {{"dense", [&] { pass(dense, [&] { return dense.forward(x); }); }, row, kGoal}});
 }
 
 const bool kRegistered = [] {
-  for (bool training : {false, true}) {
+  for (const Pass kind : {Pass::kForward, Pass::kTraining, Pass::kRecipe}) {
     for (const auto& [width, expert_width] : {std::pair<int64_t, int64_t>{128, 256}, {384, 768}}) {
-      benchmark::RegisterBenchmark(
-          ("moe_dense/" + std::string(training ? "training/" : "forward/") + std::to_string(width)).c_str(),
-          [w = width, m = expert_width, training](benchmark::State& state) { moe_dense(state, w, m, 32, 196, training); })
+      benchmark::RegisterBenchmark(("moe_dense/" + name_of(kind) + "/" + std::to_string(width)).c_str(),
+                                   [w = width, m = expert_width, kind](benchmark::State& state) { moe_dense(state, w, m, 32, 196, kind); })
           ->UseManualTime()
           ->Iterations(7)
           ->Unit(benchmark::kMillisecond);
