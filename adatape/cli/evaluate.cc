@@ -3,10 +3,14 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
 
+#include "adatape/analysis/halting_depths.h"
 #include "adatape/analysis/tape_budget_table.h"
 #include "adatape/analysis/tape_usage.h"
 #include "adatape/cli/at_least.h"
@@ -16,6 +20,7 @@
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
+#include "adatape/models/universal_transformer.h"
 #include "adatape/train/gradients.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
@@ -26,8 +31,9 @@ namespace {
 
 constexpr const char* kMore =
     "Accuracy and loss are means over the examples. Tokens: those of the longest block (input and tape); token-steps: summed over\n"
-    "all blocks that ran; steps of halting: of a token, or of an example where that halts as a whole. FLOPs count the forward pass of\n"
-    "an example (2 x multiply-adds) over the tokens it really used. Speed is that of the forward passes alone, without reading data.\n"
+    "all blocks that ran; tokens a block: in each of them; steps of halting: of a token, or of an example where that halts as a whole.\n"
+    "FLOPs count the forward pass of an example (2 x multiply-adds) over the tokens it really used; those saved are against the same\n"
+    "model where nothing halts before its last block. Speed is that of the forward passes alone, without reading data.\n"
     "\n"
     "--tape-budget moves the halting thresholds of a trained AdaTape until it reads what is asked for, and its longest tape where that\n"
     "is beyond training; nothing is retrained. The thresholds are calibrated on validation examples and printed. A budget that cannot be\n"
@@ -62,6 +68,21 @@ std::string formatted(const char* format, double value) {
   return text;
 }
 
+// Share of the FLOPs that the model would take if nothing halted before its last block or step. In the first one everything runs, and all
+// are alike, unless only some of them have experts or these may drop choices.
+std::optional<double> flops_saved(const ModelConfig& config, const EvaluationResult& result) {
+  const auto* encoder = dynamic_cast<const EncoderConfig*>(&config);
+  const int64_t blocks = deepest(config);
+  const auto* universal = dynamic_cast<const UniversalTransformerConfig*>(&config);
+  if (blocks == 0 || encoder == nullptr || result.block_flops.empty()) return std::nullopt;
+  const MoeConfig& moe = encoder->moe;
+  const bool everywhere = moe.every == 1 || (universal != nullptr && universal->shared_blocks);
+  if (moe.experts > 0 && (!everywhere || moe.evaluation_capacity > 0)) return std::nullopt;
+  const double run = std::accumulate(result.block_flops.begin(), result.block_flops.end(), 0.0);
+  const double full = result.flops - run + static_cast<double>(blocks) * result.block_flops.front();
+  return std::max(0.0, 1 - result.flops / full);  // rounding
+}
+
 nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, const EvaluationResult& result, at::Device device) {
   nlohmann::ordered_json row = {{"folder", run.folder},
                                 {"model", run.config.label},
@@ -75,6 +96,7 @@ nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, 
                                 {"auxiliary_losses", result.auxiliary_losses},
                                 {"tokens", result.tokens},
                                 {"token_steps", result.token_steps},
+                                {"block_tokens", result.block_tokens},
                                 {"tape_length_mean", result.tape_length_mean},
                                 {"tape_length_std", result.tape_length_std},
                                 {"flops", result.flops},
@@ -105,6 +127,11 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
   }
   line("tokens", formatted("%.2f", result.tokens));
   line("token-steps", formatted("%.2f", result.token_steps));
+  if (result.steps || !run.model->tape_readers().empty()) {
+    std::string tokens;
+    for (const double mean : result.block_tokens) tokens += formatted(tokens.empty() ? "%.1f" : " %.1f", mean);
+    line("tokens a block", tokens);
+  }
   if (result.steps) line("steps of halting", concat(formatted("%.2f", *result.steps), " on average"));
   if (!run.model->tape_readers().empty())
     line("tape length", concat(formatted("%.2f", result.tape_length_mean), " +- ", formatted("%.2f", result.tape_length_std)));
@@ -116,6 +143,7 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
     line(block.part, concat("experts serve", shares, " %, ", formatted("%.1f %%", 100 * block.dropped), " of the choices dropped"));
   }
   line("FLOPs", format_count(result.flops));
+  if (const auto share = flops_saved(*run.config.model, result)) line("FLOPs saved", formatted("%.1f %% against full depth", 100 * *share));
   line("examples/s", format_count(result.examples_per_second));
   if (result.by_covariate.size() > 1) {
     text += concat("  accuracy by ", result.covariate, "\n");
@@ -181,6 +209,7 @@ int evaluate_run(const Arguments& arguments) {
   if (arguments.json) {
     nlohmann::ordered_json row = row_of(run, arguments, result, device);
     row.update(where_they_apply(result));
+    if (const auto share = flops_saved(*run.config.model, result)) row["flops_saved"] = *share;
     if (arguments.parts) row["parts"] = cost_json(parts);
     if (!results.empty()) row["tape_budgets"] = tape_budgets_json(results);
     std::cout << row.dump(2) << "\n";

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 
 #include "adatape/core/check.h"
 
@@ -43,9 +44,18 @@ std::pair<int64_t, int64_t> count_answers(const at::Tensor& logits, const at::Te
 
 double sum_of(const at::Tensor& values) { return values.sum(at::kDouble).item<double>(); }
 
+// The number in "block 3 / attention" or "step 3 / halting".
+std::optional<size_t> block_of(const std::string& part) {
+  int block = 0, end = 0;
+  const bool found = std::sscanf(part.c_str(), "block %d / %n", &block, &end) == 1 && end > 0;
+  if (!found && (std::sscanf(part.c_str(), "step %d / %n", &block, &end) != 1 || end == 0)) return std::nullopt;
+  return static_cast<size_t>(block);
+}
+
 // Tokens, tape lengths and FLOPs of each example of one recorded batch, added up.
 struct Usage {
   double tokens = 0, token_steps = 0, flops = 0;
+  std::vector<double> block_tokens, block_flops;
   double tape = 0, tape_squared = 0;
   double steps = 0;
   int64_t halting = 0;  // tokens or examples that the steps are of
@@ -63,20 +73,29 @@ struct Usage {
     choices[place] += load.choices;
   }
 
+  static void add_to_block(std::vector<double>& blocks, size_t block, double value) {
+    if (blocks.size() <= block) blocks.resize(block + 1);
+    blocks[block] += value;
+  }
+
   void add(const ModelOutput& output, size_t examples) {
     for (const ExpertLoad& load : output.expert_loads) add_experts(load);
     for (size_t b = 0; b < examples; ++b) {
       int64_t longest = 0;
-      for (const std::vector<int64_t>& block : output.block_tokens) {
-        longest = std::max(longest, block[b]);
-        token_steps += static_cast<double>(block[b]);
+      for (size_t block = 0; block < output.block_tokens.size(); ++block) {
+        const int64_t count = output.block_tokens[block][b];
+        longest = std::max(longest, count);
+        token_steps += static_cast<double>(count);
+        add_to_block(block_tokens, block, static_cast<double>(count));
       }
       tokens += static_cast<double>(longest);
     }
     for (const WorkItem& item : output.work) {
       double rows = 0;
       for (const int64_t row : item.rows) rows += static_cast<double>(row);
-      flops += rows * static_cast<double>(item.flops_per_row);
+      const double work = rows * static_cast<double>(item.flops_per_row);
+      flops += work;
+      if (const auto block = block_of(item.part)) add_to_block(block_flops, *block, work);
     }
     if (const auto taken = output.intermediates.find("steps"); taken != output.intermediates.end()) {
       steps += sum_of(taken->second);
@@ -160,6 +179,10 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
   if (usage.halting > 0) result.steps = usage.steps / static_cast<double>(usage.halting);
   result.token_steps = usage.token_steps / measured;
   result.flops = usage.flops / measured;
+  for (std::vector<double>* blocks : {&usage.block_tokens, &usage.block_flops})
+    for (double& sum : *blocks) sum /= measured;
+  result.block_tokens = usage.block_tokens;
+  result.block_flops = usage.block_flops;
   result.tape_length_mean = usage.tape / measured;
   result.tape_length_std = std::sqrt(std::max(0.0, usage.tape_squared / measured - result.tape_length_mean * result.tape_length_mean));
   return result;

@@ -34,8 +34,10 @@ struct EvaluationResult {
     double dropped = 0;
   };
   std::vector<Experts> experts;
-  double tokens = 0;                                 // mean over examples of the longest block's tokens (input + tape)
-  double token_steps = 0;                            // mean over examples of tokens summed over all blocks that ran
+  double tokens = 0;                 // mean over examples of the longest block's tokens (input + tape)
+  double token_steps = 0;            // mean over examples of tokens summed over all blocks that ran
+  std::vector<double> block_tokens;  // the same of each block or step; their sum is token_steps
+  std::vector<double> block_flops;   // of `flops`, those of each block or step (parts named "block 1 / ..." or "step 1 / ...")
   double tape_length_mean = 0, tape_length_std = 0;  // tape tokens of an example, all readers; 0 without readers
   std::optional<double> steps;                       // models that halt by depth: mean of the steps that each token or example took
   double flops = 0;                                  // mean forward FLOPs of an example, tokens really used

@@ -156,6 +156,7 @@ ordered_json make_result(const RunConfig& config, const TrainState& state, const
                       {"tape_length_std", test.tape_length_std},
                       {"tokens", test.tokens},
                       {"token_steps", test.token_steps},
+                      {"block_tokens", test.block_tokens},
                       {"flops", test.flops},
                       {"examples_per_second", test.examples_per_second},
                       {"test_examples", test.examples},

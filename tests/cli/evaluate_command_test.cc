@@ -20,7 +20,8 @@ TEST_F(EvaluateCommandTest, TableAndJson) {
   EXPECT_EQ(table.status, 0) << table.errors;
   EXPECT_THAT(table.output,
               AllOf(HasSubstr("transformer on parity, 100 examples of the test split"), HasSubstr("accuracy"), HasSubstr("FLOPs"),
-                    HasSubstr("examples/s"), ::testing::Not(HasSubstr("tape length")), ::testing::Not(HasSubstr("steps of halting"))));
+                    HasSubstr("examples/s"), ::testing::Not(HasSubstr("tape length")), ::testing::Not(HasSubstr("steps of halting")),
+                    ::testing::Not(HasSubstr("tokens a block")), ::testing::Not(HasSubstr("FLOPs saved"))));
   const Outcome outcome = run("evaluate run --json --examples 50 --batch-size 7");
   EXPECT_EQ(outcome.errors, "");
   const json row = json::parse(outcome.output);
@@ -54,6 +55,55 @@ TEST_F(EvaluateCommandTest, StepsOfModelsThatHalt) {
     EXPECT_NEAR(row["mean_steps"].get<double>(), row["token_steps"].get<double>(), 1e-9);
   }
   EXPECT_THAT(content_of(path("ponder/metrics.jsonl")), AllOf(HasSubstr("\"ponder_steps\""), HasSubstr("\"validation_ponder_steps\"")));
+}
+
+// How many tokens each block computes, and what that saves: against the FLOPs of a run whose halting unit starts so low that nothing halts.
+TEST_F(EvaluateCommandTest, TokensOfEachBlock) {
+  write("universal.toml", R"([task]
+name = "parity"
+length = 8
+[model]
+name = "universal_transformer"
+width = 8
+heads = 2
+ffn_width = 8
+max_steps = 4
+[training]
+steps = 2
+batch_size = 8
+validation_examples = 16
+[evaluation]
+test_examples = 20
+)");
+  const auto row_of = [&](const std::string& name, const std::string& settings) {
+    const Outcome trained = run("train universal.toml -q -o " + name + " " + settings);
+    EXPECT_EQ(trained.status, 0) << trained.errors;
+    return json::parse(run("evaluate " + name + " --json").output);
+  };
+  const json full = row_of("full", "--set model.halting_bias=-20"), half = row_of("half", "--set model.halting_bias=0.5");
+  EXPECT_EQ(full["block_tokens"], json({8.0, 8.0, 8.0, 8.0}));
+  EXPECT_NEAR(full["flops_saved"].get<double>(), 0, 1e-12);
+  EXPECT_EQ(half["block_tokens"], json({8.0, 8.0}));  // 0.62 + 0.62
+  EXPECT_NEAR(half["flops_saved"].get<double>(), 1 - half["flops"].get<double>() / full["flops"].get<double>(), 1e-12);
+  EXPECT_GT(half["flops_saved"], 0.3);
+  EXPECT_EQ(json::parse(content_of(path("half/result.json")))["block_tokens"], half["block_tokens"]);
+  EXPECT_THAT(run("evaluate half").output, AllOf(HasSubstr("\n  tokens a block    8.0 8.0\n"), HasSubstr("% against full depth\n")));
+  // Untied blocks of which only every other has experts are not alike: nothing is said about full depth.
+  const json experts = row_of("experts", "--set model.shared_blocks=false --set model.moe.experts=2");
+  EXPECT_FALSE(experts.contains("flops_saved"));
+  EXPECT_TRUE(
+      row_of("everywhere", "--set model.shared_blocks=false --set model.moe.experts=2 --set model.moe.every=1").contains("flops_saved"));
+
+  const std::string tape =
+      "--set model.name=adatape --set model.blocks=2 --set model.readers.0.before_block=1 "
+      "--set model.readers.0.max_tape_tokens=3 --set model.readers.0.rows_per_step=2 --set task.length=12 "
+      "--set training.steps=2";
+  ASSERT_EQ(run("train tiny.toml -q -o tape " + tape).status, 0);
+  const json behind = json::parse(run("evaluate tape --json").output);
+  EXPECT_EQ(behind["block_tokens"][0], 12);
+  EXPECT_NEAR(behind["block_tokens"][1].get<double>(), 12 + behind["tape_length_mean"].get<double>(), 1e-9);
+  EXPECT_FALSE(behind.contains("flops_saved"));
+  EXPECT_THAT(run("evaluate tape").output, AllOf(HasSubstr("tokens a block    12.0 1"), ::testing::Not(HasSubstr("FLOPs saved"))));
 }
 
 TEST_F(EvaluateCommandTest, TapeBudgets) {

@@ -30,7 +30,11 @@ TEST_F(EvaluateTest, BatchSizeDoesNotMatter) {
   // The test lengths come in turn: 1, 2, 5. Blocks of the tiny model: the sequence, then one token.
   EXPECT_NEAR(one.tokens, (1 * 33 + 2 * 32 + 5 * 32) / 97.0, 1e-12);
   EXPECT_NEAR(one.token_steps, one.tokens + 1, 1e-12);
+  ASSERT_EQ(one.block_tokens.size(), 2u);
+  EXPECT_NEAR(one.block_tokens[0], one.tokens, 1e-12);
+  EXPECT_NEAR(one.block_tokens[1], 1, 1e-12);
   EXPECT_NEAR(one.flops, 4 * one.tokens + 16, 1e-12);
+  EXPECT_TRUE(one.block_flops.empty());
   EXPECT_EQ(one.tape_length_mean, 0);
   EXPECT_EQ(one.covariate, "length");
   ASSERT_EQ(one.by_covariate.size(), 3u);
@@ -67,6 +71,28 @@ TEST_F(EvaluateTest, TapeLengthsOfAllReadersAddUp) {
   const EvaluationResult result = evaluate(tape, *task, Split::kTest, 40, 15, at::kCPU, false);
   EXPECT_NEAR(result.tape_length_mean, 3.5, 1e-12);
   EXPECT_NEAR(result.tape_length_std, 0.5, 1e-9);
+}
+
+// Blocks that only some batches reach have means over all examples; parts say which block they are of.
+TEST_F(EvaluateTest, BlocksThatSomeExamplesReach) {
+  struct Halting : TinyModel {
+    ModelOutput forward(const Batch& batch, const ForwardOptions& options) override {
+      ModelOutput output = TinyModel::forward(batch, options);
+      if (!options.record) return output;
+      const std::vector<int64_t> one(static_cast<size_t>(batch.size()), 1);
+      output.block_tokens = {one};
+      output.work = {{"block 0 / attention", one, 5, {}, 0}, {"step 0 / halting", one, 2, {}, 0}, {"blocks", one, 100, {}, 0}};
+      if (++recorded % 2 == 0) return output;
+      output.block_tokens.push_back(one);
+      output.work.push_back({"block 1 / feed-forward", one, 8, {}, 0});
+      return output;
+    }
+    int recorded = 0;
+  } halting;
+  const EvaluationResult result = evaluate(halting, *task, Split::kTest, 40, 10, at::kCPU, false);
+  EXPECT_EQ(result.block_tokens, (std::vector<double>{1, 0.5}));
+  EXPECT_EQ(result.block_flops, (std::vector<double>{7, 4}));
+  EXPECT_EQ(result.flops, 111);
 }
 
 TEST_F(EvaluateTest, IsCappedByTheSplit) {
