@@ -1,5 +1,6 @@
 #include "adatape/models/pondernet.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "adatape/core/check.h"
@@ -42,22 +43,41 @@ void PonderNetConfig::validate(const InputSpec& input) const {
   ADATAPE_CHECK(readers.empty() || step == "transformer", "config", "model.readers: expected none with model.step = \"", step,
                 "\", which has no tokens to put a tape to; tapes go with \"transformer\"");
   ADATAPE_CHECK(!input.answers_each, "config", "model.name: \"", name, "\" gives one answer an example, the task asks at each element");
-  ADATAPE_CHECK(moe.experts == 0, "config", "model.moe.experts: expected 0 with model.name = \"pondernet\", got ", moe.experts);
+  ADATAPE_CHECK(moe.experts == 0 || step == "transformer", "config", "model.moe.experts: expected 0 with model.step = \"", step, "\", got ",
+                moe.experts, "; experts take the place of an encoder block's feed-forward network, which only step = \"transformer\" has");
   ADATAPE_CHECK(step == "transformer" || (input.kind == InputSpec::Kind::kVectors && input.length == 1), "config", "model.step: \"", step,
                 "\" reads one vector an example, which this task does not give; expected \"transformer\"");
 }
 
 namespace {
 
-// Calls run(context) in the name of some examples of the batch: draws key on them, and the work counted is theirs.
+// Adds the loss of some examples to the one of its name of all, [batch]; of the others it is 0.
+void add_loss_of(const std::vector<int64_t>& examples, int64_t batch, const AuxiliaryLoss& loss, std::vector<AuxiliaryLoss>& all) {
+  torch::Tensor values;
+  if (loss.of_batch && !examples.empty()) {
+    values = loss.values.narrow(0, 0, 1).expand({batch});
+  } else {
+    values = loss.values.new_zeros({batch}).index_copy(0, index_tensor(examples, loss.values.device()), loss.values);
+  }
+  const auto same = std::find_if(all.begin(), all.end(), [&](const AuxiliaryLoss& other) { return other.name == loss.name; });
+  if (same == all.end()) {
+    all.push_back({loss.name, values, loss.weight, loss.of_batch});
+  } else {
+    same->values = same->values + values;
+  }
+}
+
+// Calls run(context) in the name of some examples of the batch: draws key on them, and the work counted and the losses are theirs.
 template <class Run>
 auto in_name_of(const std::vector<int64_t>& examples, const ForwardContext& all, Run run) {
   const auto batch = static_cast<size_t>(all.examples.size(0));
   if (examples.size() == batch) return run(all);
   ForwardContext context = all;
   std::vector<WorkItem> work;
+  std::vector<AuxiliaryLoss> losses;
   context.examples = all.examples.index_select(0, index_tensor(examples, torch::kCPU));
   context.work = all.work == nullptr ? nullptr : &work;
+  context.auxiliary_losses = all.auxiliary_losses == nullptr ? nullptr : &losses;
   auto result = run(context);
   for (WorkItem& item : work) {
     std::vector<int64_t> rows(batch, 0), numbers(batch, 0);
@@ -67,6 +87,7 @@ auto in_name_of(const std::vector<int64_t>& examples, const ForwardContext& all,
     }
     all.work->push_back({item.part, std::move(rows), item.flops_per_row, std::move(numbers), item.weights});
   }
+  for (const AuxiliaryLoss& loss : losses) add_loss_of(examples, static_cast<int64_t>(batch), loss, *all.auxiliary_losses);
   return result;
 }
 

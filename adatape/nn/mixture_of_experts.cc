@@ -1,6 +1,7 @@
 #include "adatape/nn/mixture_of_experts.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
@@ -9,6 +10,43 @@
 #include "adatape/ops/dense_mlp/dense_mlp.h"
 
 namespace adatape {
+namespace {
+
+// Adds to the losses one of this name, or to the one that is there: how many blocks and steps ran makes no difference to their list.
+void add_loss(std::vector<AuxiliaryLoss>& losses, const AuxiliaryLoss& loss) {
+  const auto found = std::find_if(losses.begin(), losses.end(), [&](const AuxiliaryLoss& other) { return other.name == loss.name; });
+  if (found == losses.end()) {
+    losses.push_back(loss);
+  } else {
+    found->values = found->values + loss.values;
+  }
+}
+
+// What each example's tokens asked for and did not get, as losses of weight 0: one copy to the device for all.
+void add_counts(std::vector<AuxiliaryLoss>& losses, const MoeRouting& routing, const PackLayout& layout, at::Device device) {
+  const auto batch = static_cast<size_t>(layout.batch());
+  std::vector<float> counts(4 * batch);
+  for (size_t b = 0; b < batch; ++b) {
+    int64_t dropped = 0, unserved = 0;
+    for (int64_t token = layout.offsets()[b]; token < layout.offsets()[b + 1]; ++token) {
+      const auto first = routing.kept.begin() + token * routing.selected;
+      const int64_t kept = std::accumulate(first, first + routing.selected, int64_t{0});
+      dropped += routing.selected - kept;
+      unserved += kept == 0;
+    }
+    const int64_t tokens = layout.lengths()[b];
+    counts[b] = static_cast<float>(tokens * routing.selected);
+    counts[batch + b] = static_cast<float>(dropped);
+    counts[2 * batch + b] = static_cast<float>(tokens);
+    counts[3 * batch + b] = static_cast<float>(unserved);
+  }
+  const torch::Tensor rows = torch::tensor(counts).view({4, layout.batch()}).to(device);
+  int64_t row = 0;
+  for (const char* name : {"expert_choices", "dropped_choices", "expert_tokens", "unserved_tokens"})
+    add_loss(losses, {name, rows[row++], 0});
+}
+
+}  // namespace
 
 void MoeConfig::fields(FieldVisitor& visit) {
   visit.integer("experts", experts, {0, 65536}, "experts of a mixture-of-experts layer; 0 = dense feed-forward networks");
@@ -98,19 +136,12 @@ torch::Tensor MixtureOfExperts::forward(const torch::Tensor& x, const PackLayout
   const MoeRouting routing =
       route_tokens(router->forward(x), by_example ? layout.offsets() : std::vector<int64_t>{0, layout.total()}, noise, options);
   if (context.auxiliary_losses != nullptr) {
-    // One loss of a name, summed over blocks and steps: how many of them ran then makes no difference to a list of losses.
     const auto add = [&](const char* name, const torch::Tensor& values, double weight) {
-      std::vector<AuxiliaryLoss>& losses = *context.auxiliary_losses;
-      const torch::Tensor own = by_example ? values : values.expand({layout.batch()});
-      const auto found = std::find_if(losses.begin(), losses.end(), [&](const AuxiliaryLoss& loss) { return loss.name == name; });
-      if (found == losses.end()) {
-        losses.push_back({name, own, weight, !by_example});
-      } else {
-        found->values = found->values + own;
-      }
+      add_loss(*context.auxiliary_losses, {name, by_example ? values : values.expand({layout.batch()}), weight, !by_example});
     };
     add("importance", routing.importance_loss, config.importance_weight);
     if (config.noise) add("load", routing.load_loss, config.load_weight);
+    if (context.training) add_counts(*context.auxiliary_losses, routing, layout, x.device());
   }
   if (context.work != nullptr) {
     std::vector<int64_t> served(layout.lengths().size());

@@ -74,7 +74,22 @@ BatchGradients gradients_of_part(Model& model, const std::vector<at::Tensor>& pa
 
 }  // namespace
 
-std::string auxiliary_key(const std::string& name) { return name.ends_with("_steps") ? name : name + "_loss"; }
+std::string auxiliary_key(const std::string& name) {
+  const bool counts = name.ends_with("_steps") || name.ends_with("_choices") || name.ends_with("_tokens");
+  return counts ? name : name + "_loss";
+}
+
+void counts_to_shares(std::map<std::string, double>& numbers) {
+  const auto put = [&](const char* share, const char* part, const char* whole) {
+    const auto found = numbers.find(part), all = numbers.find(whole);
+    if (found == numbers.end() || all == numbers.end()) return;
+    numbers[share] = all->second > 0 ? found->second / all->second : 0;
+    numbers.erase(found);
+    numbers.erase(all);
+  };
+  put("dropped_share", "dropped_choices", "expert_choices");
+  put("unserved_share", "unserved_tokens", "expert_tokens");
+}
 
 BatchGradients gradients_of(Model& model, const Task& task, const Batch& batch, const ForwardOptions& options, double share, int64_t parts,
                             at::ScalarType products) {

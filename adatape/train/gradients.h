@@ -1,6 +1,7 @@
 // The losses of a batch and their gradient, by threads that share each operator or that have examples of their own.
 #pragma once
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,8 +12,13 @@
 
 namespace adatape {
 
-// What an auxiliary loss is called in logs: NAME_loss, but for counts of steps, which are shown and no part of the loss: their name.
+// What an auxiliary loss is called in logs: NAME_loss, but for counts (of steps, choices or tokens), which are no part of the loss: their
+// name.
 std::string auxiliary_key(const std::string& name);
+
+// Puts shares in the place of a mixture of experts' counts, where there are any: dropped_share of the choices, unserved_share of the
+// tokens.
+void counts_to_shares(std::map<std::string, double>& numbers);
 
 struct BatchGradients {
   // "loss" (the whole objective), "task_loss" and auxiliary_key of auxiliary losses, where there are any: scalars, means over the batch x

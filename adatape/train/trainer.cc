@@ -216,8 +216,11 @@ void Trainer::write_losses(double learning_rate, double gradient_norm) {
                                            {"training_seconds", state_.training_seconds},
                                            {"waited_for_data_seconds", state_.waited_for_data_seconds}};
   for (const auto& [name, sum] : state_.loss_sums) numbers[name] = sum / static_cast<double>(state_.loss_count);
+  counts_to_shares(numbers);
   metrics_->write("train", state_.step, state_.draw(), numbers);
   loss_text_ = formatted("loss %.4g", numbers.at("loss"));
+  if (const auto dropped = numbers.find("dropped_share"); dropped != numbers.end())
+    loss_text_ += formatted("  dropped %.1f %%", 100 * dropped->second);
   detail_ = loss_text_ + accuracy_text_;
   state_.loss_sums.clear();
   state_.loss_count = 0;

@@ -269,6 +269,8 @@ inline const std::vector<ModelCase>& model_cases() {
        images,
        {}},
       {"pondernet_tape", "pondernet", tokens + "step = \"transformer\"\n" + ponder + bank + reader + "before_block = 0\n", symbols, ragged},
+      {"pondernet_experts", "pondernet",
+       tokens + "step = \"transformer\"\ntraining_steps = \"mass\"\ntraining_mass = 0.7\n" + ponder + experts, symbols, ragged},
       {"act_rnn", "act_rnn", cell, vectors, ragged},
       {"act_rnn_gru_symbols", "act_rnn", cell + "cell = \"gru\"\n", symbols, ragged},
       {"act_rnn_lstm_each", "act_rnn", cell + "cell = \"lstm\"\n", answering_each(vectors), ragged},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include <torch/csrc/autograd/autograd.h>
 
@@ -202,6 +203,51 @@ TEST(MixtureOfExpertsTest, NothingAndNobodyServed) {
   MoeRouting none = route_tokens(torch::zeros({2, 3}), {0, 2}, {}, {});
   std::fill(none.kept.begin(), none.kept.end(), 0);
   EXPECT_TRUE(layer.forward_routed(torch::ones({2, 4}), none).equal(torch::zeros({2, 4})));
+}
+
+// Two experts, room for ceil(tokens x 1 x 0.5 / 2) choices; gates go by the sign of feature 0.
+TEST(MixtureOfExpertsTest, WhatTrainingDropsIsCounted) {
+  MoeConfig config;
+  config.experts = 2;
+  config.top_k = 1;
+  config.capacity = 0.5;
+  config.noise = false;
+  MixtureOfExperts layer(config, 2, 3, Gelu::kTanh);
+  {
+    const torch::NoGradGuard no_grad;
+    layer.router->weight[0][0] = 1;
+    layer.router->weight[1][0] = -1;
+  }
+  // Four tokens for expert 0, which serves one; then one each, both served (room for one); then an example without tokens.
+  const torch::Tensor x = torch::tensor({1., 0., 1., 0., 1., 0., 1., 0., 1., 0., -1., 0.}, torch::kFloat).view({6, 2});
+  const auto losses_of = [&](bool training, int64_t times) {
+    std::vector<AuxiliaryLoss> losses;
+    ForwardContext context;
+    context.training = training;
+    context.auxiliary_losses = &losses;
+    for (int64_t block = 0; block < times; ++block) layer.forward(x, *layout_of({4, 2, 0}), context, block, "");
+    std::map<std::string, std::vector<float>> found;
+    for (const AuxiliaryLoss& loss : losses) {
+      const torch::Tensor values = loss.values.detach().contiguous();
+      found[loss.name] = {values.const_data_ptr<float>(), values.const_data_ptr<float>() + values.numel()};
+      EXPECT_EQ(loss.weight == 0, loss.name != "importance");
+    }
+    return found;
+  };
+  auto losses = losses_of(true, 1);
+  EXPECT_THAT(losses.at("expert_choices"), ElementsAre(4, 2, 0));
+  EXPECT_THAT(losses.at("dropped_choices"), ElementsAre(3, 0, 0));
+  EXPECT_THAT(losses.at("expert_tokens"), ElementsAre(4, 2, 0));
+  EXPECT_THAT(losses.at("unserved_tokens"), ElementsAre(3, 0, 0));
+  EXPECT_THAT(losses_of(true, 2).at("dropped_choices"), ElementsAre(6, 0, 0));
+  EXPECT_EQ(losses_of(false, 1).size(), 1u);  // importance
+  // With two choices each, a token may lose one and keep the other.
+  layer.config.top_k = 2;
+  layer.config.capacity = 0.75;  // room for three, two and none
+  losses = losses_of(true, 1);
+  EXPECT_THAT(losses.at("expert_choices"), ElementsAre(8, 4, 0));
+  EXPECT_THAT(losses.at("dropped_choices"), ElementsAre(2, 0, 0));
+  EXPECT_THAT(losses.at("unserved_tokens"), ElementsAre(1, 0, 0));
 }
 
 TEST(MixtureOfExpertsTest, LossesWorkAndLoadsAreReported) {

@@ -50,6 +50,15 @@ TEST_F(GradientsTest, PartsGiveTheGradientsOfTheWhole) {
   }
 }
 
+TEST(CountsTest, BecomeShares) {
+  EXPECT_EQ(auxiliary_key("ponder"), "ponder_loss");
+  for (const std::string name : {"ponder_steps", "dropped_choices", "unserved_tokens"}) EXPECT_EQ(auxiliary_key(name), name);
+  std::map<std::string, double> numbers = {
+      {"loss", 2}, {"dropped_choices", 3}, {"expert_choices", 12}, {"unserved_tokens", 0}, {"expert_tokens", 0}};
+  counts_to_shares(numbers);
+  EXPECT_EQ(numbers, (std::map<std::string, double>{{"loss", 2}, {"dropped_share", 0.25}, {"unserved_share", 0}}));
+}
+
 TEST_F(GradientsTest, ShareScales) {
   const BatchGradients whole = of(1), half = of(1, 0.5);
   EXPECT_NEAR(half.losses.back().second.item<double>(), whole.losses.back().second.item<double>() / 2, 1e-6);

@@ -2,6 +2,7 @@
 
 #include "adatape/core/safetensors.h"
 #include "adatape/core/signals.h"
+#include "adatape/models/registry.h"
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "test_run.h"
@@ -83,6 +84,45 @@ TEST_F(TrainerTest, LearnsAndWritesTheFolder) {
   EXPECT_EQ(model.metadata.at("step"), std::to_string(result["best_step"].get<int64_t>()));
   EXPECT_EQ(model.tensors.size(), 3u);
   EXPECT_EQ(list_checkpoints(output), (std::vector<int64_t>{30, 20}));
+}
+
+// Of one step: the shares of the choices and tokens that a recorded forward pass of the same batch finds.
+TEST_F(TrainerTest, WhatExpertsDropIsLogged) {
+  const std::vector<std::string> experts = {"task.length=12",         "model.blocks=4",    "model.moe.experts=4",
+                                            "model.moe.capacity=0.7", "model.moe.top_k=2", "training.steps=1"};
+  const auto logged = [&](const std::string& name, std::vector<std::string> assignments) {
+    RunConfig config = tiny_config(assignments);
+    const std::unique_ptr<Task> task = find_task(config.task->name).make_task(*config.task);
+    const std::shared_ptr<Model> model = find_model(config.model->name).make_model(*config.model, task->input_spec());
+    Trainer(config, *task, *model, {.output = folder_ / name, .command = "test", .quiet = true}).run();
+    return lines_of(folder_ / name + "/metrics.jsonl");
+  };
+  RunConfig config = tiny_config(experts);
+  const std::unique_ptr<Task> task = find_task("parity").make_task(*config.task);
+  const std::shared_ptr<Model> model = find_model("transformer").make_model(*config.model, task->input_spec());
+  const auto seed = static_cast<uint64_t>(config.training.seed);
+  model->initialize(seed, 0);
+  const ModelOutput output =
+      model->forward(task->training_batch(seed, 0, config.training.batch_size), {.training = true, .record = true, .seed = seed});
+  int64_t choices = 0, served = 0;
+  for (const ExpertLoad& load : output.expert_loads) {
+    choices += load.choices;
+    for (const int64_t of_expert : load.served) served += of_expert;
+  }
+  ASSERT_GT(choices, served);
+  const double dropped = 1 - static_cast<double>(served) / static_cast<double>(choices);
+  for (const std::string way : {"training.accumulate=1", "training.accumulate=4", "training.parallel=examples"}) {
+    std::vector<std::string> assignments = experts;
+    assignments.push_back(way);
+    const std::vector<json> lines = logged(way, assignments);
+    ASSERT_EQ(lines.size(), 2u);
+    EXPECT_NEAR(lines[0].at("dropped_share").get<double>(), dropped, 1e-6) << way;
+    EXPECT_GT(lines[0].at("unserved_share"), 0);
+    EXPECT_LT(lines[0].at("unserved_share"), lines[0].at("dropped_share"));
+    EXPECT_THAT(lines[0].dump() + lines[1].dump(), ::testing::Not(::testing::AnyOf(HasSubstr("_choices"), HasSubstr("_tokens"))));
+    EXPECT_FALSE(lines[1].contains("validation_dropped_share"));
+  }
+  EXPECT_FALSE(logged("dense", {"task.length=12", "training.steps=1"})[0].contains("dropped_share"));
 }
 
 TEST_F(TrainerTest, EqualSeedsGiveEqualBits) {
