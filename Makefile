@@ -2,7 +2,7 @@
 BUILD := build/release
 JOBS ?= $(shell nproc)
 
-.PHONY: all help setup build tests parity parity-full fashion images images-full images-tuning family family-full ablations test test-python check bench bench-peers format clean
+.PHONY: all help setup build tests parity parity-full fashion images images-full images-tuning family family-full ablations test test-python check fuzz bench bench-peers format clean
 .DEFAULT_GOAL := all
 
 all: build ## build the program: build/release/adatape
@@ -59,6 +59,9 @@ test-python: tests ## the op from Python under torch.library.opcheck, files unde
 
 check: setup ## tests under AddressSanitizer and UndefinedBehaviorSanitizer, layer rule, clang-tidy
 	@./scripts/check.sh
+
+fuzz: setup ## decoders of pictures, IDX and tar under libFuzzer; SECONDS_EACH=3600 make fuzz
+	@JOBS=$(JOBS) ./scripts/fuzz.sh
 
 bench: setup $(BUILD)/build.ninja ## benchmarks, each with its rival in the same run; table and runs/benchmarks.json (10 minutes)
 	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_benchmarks

@@ -12,6 +12,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/config.h"
 #include "adatape/core/memory.h"
+#include "adatape/core/utf8.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/version.h"
 
@@ -54,7 +55,7 @@ std::string typed_command_line;
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 int fail(const std::string& message) {
-  std::cerr << "adatape: error: " << first_line(message) << std::endl;
+  std::cerr << "adatape: error: " << for_terminal(first_line(message)) << std::endl;
   return kFailed;
 }
 

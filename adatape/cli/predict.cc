@@ -91,7 +91,7 @@ class Predictor {
     arguments.inference.prepare(*run_.model, device);
     budget_ = arguments.budget.apply(run_, device, /*quiet=*/arguments.json);
     if (run_.task != nullptr) {
-      for (const std::string& note : run_.task->notes()) std::cerr << "adatape: " << note << std::endl;
+      for (const std::string& note : run_.task->notes()) std::cerr << "adatape: " << for_terminal(note) << std::endl;
     }
     run_forward(Picture(preprocess_.height, preprocess_.width));
   }
@@ -117,7 +117,7 @@ class Predictor {
     row["preparing_seconds"] = preparing;
     if (!arguments_.show.empty()) {
       show(drawings_[index], view, output);
-      row["shown"] = drawings_[index];
+      row["shown"] = printable(drawings_[index]);
     }
     return row;
   }
@@ -245,7 +245,7 @@ int predict(const Arguments& arguments) {
       }
     } catch (const Error& error) {
       failed = true;
-      std::cerr << "adatape: " << error.what() << std::endl;
+      std::cerr << "adatape: " << for_terminal(error.what()) << std::endl;
       if (arguments.json) rows.push_back({{"file", printable(arguments.pictures[index])}, {"error", printable(error.what())}});
     }
   }

@@ -1,6 +1,8 @@
 #include "adatape/data/hold_out.h"
 
 #include <algorithm>
+#include <map>
+#include <queue>
 #include <sstream>
 #include <utility>
 
@@ -17,17 +19,49 @@ uint64_t hash_of(const std::string& text) {
   return hash ^ (hash >> 33);
 }
 
+// The examples of one class, and how many of them are held out so far.
+struct Class {
+  int32_t label = 0;
+  std::vector<std::pair<uint64_t, size_t>> examples;  // hash of the name, index
+  uint64_t held = 0;
+};
+
+// Whether a's turn comes after b's. A class of which none is held out goes first; then the one whose share is the least filled, by
+// Sainte-Lague's divisors 1, 3, 5 ..., which favour neither large classes nor small ones.
+bool comes_later(const Class* a, const Class* b) {
+  if ((a->held == 0) != (b->held == 0)) return b->held == 0;
+  const uint64_t of_a = a->examples.size() * (2 * b->held + 1), of_b = b->examples.size() * (2 * a->held + 1);
+  return of_a != of_b ? of_a < of_b : a->label > b->label;
+}
+
 }  // namespace
 
-std::vector<bool> hold_out(const std::vector<std::string>& names, int64_t count) {
-  const auto size = static_cast<int64_t>(names.size());
-  ADATAPE_CHECK(size >= 2, "data", "expected at least 2 training pictures, so that one can be held out for validation, got ", size);
-  const auto taken = static_cast<size_t>(std::clamp<int64_t>(std::min(count, size / 10), 1, size - 1));
-  std::vector<std::pair<uint64_t, size_t>> order;
-  for (size_t i = 0; i < names.size(); ++i) order.emplace_back(hash_of(names[i]), i);
-  std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(taken), order.end());
+std::vector<bool> hold_out(const std::vector<std::string>& names, const std::vector<int32_t>& labels, int64_t count) {
+  std::map<int32_t, Class> classes;
+  for (size_t i = 0; i < names.size(); ++i) {
+    Class& one = classes[labels[i]];
+    one.label = labels[i];
+    one.examples.emplace_back(hash_of(names[i]), i);
+  }
+  std::priority_queue<Class*, std::vector<Class*>, decltype(&comes_later)> turns(&comes_later);
+  for (auto& [label, one] : classes) {
+    if (one.examples.size() >= 2) turns.push(&one);
+  }
+  ADATAPE_CHECK(!turns.empty(), "data",
+                "expected at least 2 training pictures of some class, so that one can be held out for validation, got ", names.size(),
+                " in ", classes.size(), classes.size() == 1 ? " class" : " classes");
+  const int64_t share = std::max<int64_t>(1, std::min(count, static_cast<int64_t>(names.size()) / 10));
+  for (int64_t taken = 0; !turns.empty() && (taken < share || (turns.top()->held == 0 && taken < count)); ++taken) {
+    Class* one = turns.top();
+    turns.pop();
+    if (++one->held + 1 < one->examples.size()) turns.push(one);
+  }
   std::vector<bool> held(names.size());
-  for (size_t i = 0; i < taken; ++i) held[order[i].second] = true;
+  for (auto& [label, one] : classes) {
+    const auto end = one.examples.begin() + static_cast<std::ptrdiff_t>(one.held);
+    std::nth_element(one.examples.begin(), end, one.examples.end());
+    for (auto each = one.examples.begin(); each != end; ++each) held[each->second] = true;
+  }
   return held;
 }
 

@@ -7,8 +7,9 @@
 
 namespace adatape {
 
-// Which ones of so many named examples are held out: min(count, a tenth), at least one; those whose names have the lowest hashes. So the
-// choice is fixed, takes about the same share of each class, and stays when other examples come or go. Error for fewer than two.
-std::vector<bool> hold_out(const std::vector<std::string>& names, int64_t count);
+// Which ones of so many examples, each with a name and a class, are held out: min(count, a tenth), shared among the classes by their sizes,
+// at least one of each class of two or more as long as that is no more than count, never all of a class. Within a class those whose names
+// have the lowest hashes, so that the choice is fixed. Error where no class has two.
+std::vector<bool> hold_out(const std::vector<std::string>& names, const std::vector<int32_t>& labels, int64_t count);
 
 }  // namespace adatape

@@ -32,7 +32,7 @@ std::vector<fs::directory_entry> entries_of(const fs::path& folder) {
   for (fs::directory_iterator each(folder, code), end; !code && each != end; each.increment(code)) {
     if (!each->path().filename().string().starts_with(".")) entries.push_back(*each);
   }
-  ADATAPE_CHECK(!code, kComponent, "expected a readable folder ", folder.string(), ", got \"", code.message(), '"');
+  ADATAPE_CHECK(!code, kComponent, "expected a readable folder ", printable(folder.string()), ", got \"", code.message(), '"');
   std::sort(entries.begin(), entries.end());
   return entries;
 }
@@ -42,9 +42,9 @@ using Identity = std::pair<dev_t, ino_t>;
 // above: the folders that lead to this one. A link to one of them would go on for ever.
 void collect(const fs::path& folder, int32_t label, std::set<Identity>& above, std::vector<PictureFile>& files) {
   struct stat status;
-  ADATAPE_CHECK(::stat(folder.c_str(), &status) == 0, kComponent, "expected a readable folder ", folder.string());
+  ADATAPE_CHECK(::stat(folder.c_str(), &status) == 0, kComponent, "expected a readable folder ", printable(folder.string()));
   const auto [place, fresh] = above.insert({status.st_dev, status.st_ino});
-  ADATAPE_CHECK(fresh, kComponent, "expected folders that end, got a link that leads back: ", folder.string());
+  ADATAPE_CHECK(fresh, kComponent, "expected folders that end, got a link that leads back: ", printable(folder.string()));
   for (const fs::directory_entry& entry : entries_of(folder)) {
     std::error_code ignored;
     if (entry.is_directory(ignored)) {

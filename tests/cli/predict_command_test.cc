@@ -118,6 +118,24 @@ TEST_F(PredictCommandTest, NamesCannotSteerTheTerminal) {
   EXPECT_EQ(json::parse(run("predict run a*.png --json").output)[0]["file"], "a\x1b[31m\nb.png");
 }
 
+TEST_F(PredictCommandTest, ShowsNamesThatAreNotUtf8AsText) {
+  train_run();
+  write("gro\xdf.jpg", testing::content_of(path("red.jpg")));
+  const Outcome outcome = run("predict run gro\xdf.jpg nie\xdf.jpg --json --show gez\xdf");
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.errors, "adatape: cannot read nie?.jpg: No such file or directory\n");
+  const json rows = json::parse(outcome.output);  // throws where it is no UTF-8
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[0]["file"], "gro?.jpg");
+  EXPECT_EQ(rows[0]["top"][0]["class"], "red");
+  EXPECT_EQ(rows[0]["shown"], "gez?/gro?.read.png");
+  EXPECT_TRUE(exists("gez\xdf/gro?.read.png"));
+  EXPECT_EQ(rows[1]["file"], "nie?.jpg");
+  EXPECT_EQ(rows[1]["error"], "cannot read nie?.jpg: No such file or directory");
+  EXPECT_THAT(run("predict run gro\xdf.jpg").output, ::testing::StartsWith("gro?.jpg (60 x 90)\n"));
+  EXPECT_THAT(run("predict gro\xdf red.jpg").errors, HasSubstr("gro?"));
+}
+
 TEST_F(PredictCommandTest, ReadsForATapeBudget) {
   train_run();
   const auto rows_at = [&](const std::string& options) {

@@ -296,6 +296,16 @@ TEST_F(ImageClassificationTaskTest, ThreadsAgree) {
   }
 }
 
+// EMNIST's letters are numbered from 1.
+TEST_F(ImageClassificationTaskTest, TellsOfClassesWithoutImages) {
+  EXPECT_TRUE(ImageClassificationTask(configured()).notes().empty());
+  write_bytes(folder_.file("t10k-labels-idx1-ubyte"), idx_bytes({u32(kTest)}, std::string("\1\2\3\1\2\3\1", kTest)));
+  EXPECT_THAT(ImageClassificationTask(configured()).notes(),
+              ElementsAre(concat("t10k-labels-idx1-ubyte in ", folder_.path(), ": no image of class 0")));
+  EXPECT_THAT(ImageClassificationTask(configured("classes = 6\nclass_names = 'a,b,c,d,e,f'")).notes(),
+              ElementsAre(HasSubstr("train-labels-idx1-ubyte in "), HasSubstr(": no image of 3 classes, the first of them 0 (\"a\")")));
+}
+
 // The Debian package dataset-fashion-mnist; the set-up installs it, so its absence is a failure.
 TEST(FashionMnist, LoadsTheInstalledPackage) {
   const ImageClassificationTask task{ImageClassificationConfig{}};

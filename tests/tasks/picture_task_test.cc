@@ -16,9 +16,14 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+
+std::vector<int64_t> values_of(const at::Tensor& tensor) {
+  return {tensor.const_data_ptr<int64_t>(), tensor.const_data_ptr<int64_t>() + tensor.numel()};
+}
 
 class PictureTaskTest : public ::testing::Test {
  protected:
@@ -115,6 +120,53 @@ TEST_F(PictureTaskTest, HoldsOutAPartOfTrainingWhereNoSplitIsThere) {
                                         HasSubstr("has no test pictures (test): the validation pictures")));
   EXPECT_TRUE(task.held_out_batch(Split::kTest, 0, 4).images.equal(task.held_out_batch(Split::kValidation, 0, 4).images));
   EXPECT_EQ(ImageClassificationTask(configured("validation_examples = 2")).epoch_size(), 38);
+}
+
+TEST_F(PictureTaskTest, HoldsOutSomeOfEveryClass) {
+  for (int label = 0; label < 10; ++label) {
+    for (int i = 0; i < 4; ++i)
+      write_picture(folder_.file(concat("train/class_", label, "/", i, ".png")), png_bytes(plain_picture(20, 30, label, i)));
+  }
+  const ImageClassificationTask task(configured());
+  EXPECT_EQ(task.epoch_size(), 30);
+  EXPECT_THAT(values_of(task.held_out_batch(Split::kValidation, 0, 10).labels), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
+  EXPECT_THAT(task.notes(), ElementsAre(HasSubstr("10 of its 40 training pictures"), HasSubstr("no test pictures")));
+  EXPECT_THAT(ImageClassificationTask(configured("validation_examples = 3")).notes(),
+              Contains("7 of 10 classes have no validation picture: task.validation_examples is 3"));
+  // A class of one is trained on.
+  for (int i = 1; i < 4; ++i) fs::remove(folder_.file(concat("train/class_7/", i, ".png")));
+  const ImageClassificationTask single(configured());
+  EXPECT_EQ(single.epoch_size(), 28);
+  EXPECT_THAT(values_of(single.held_out_batch(Split::kValidation, 0, 9).labels), ElementsAre(0, 1, 2, 3, 4, 5, 6, 8, 9));
+  EXPECT_THAT(values_of(single.training_batch(1, 0, 28).labels), Contains(7).Times(1));
+  EXPECT_THAT(single.notes(), Contains("1 of 10 classes have no validation picture: a single picture stays in training"));
+}
+
+TEST_F(PictureTaskTest, ReadsFilesWhoseNamesAreNotUtf8) {
+  write("train", 3);
+  write("val", 1);
+  write_picture(folder_.file("train/red/gro\xdf.jpg"), jpeg_bytes(plain_picture(200, 30, 20, 9)));
+  EXPECT_EQ(ImageClassificationTask(configured()).training_batch(1, 0, 7).size(), 7);
+  write_bytes(folder_.file("train/red/gro\xdf.jpg"), "x");
+  const ImageClassificationTask task(configured());
+  task.training_batch(1, 0, 7);
+  EXPECT_THAT(task.notes(), Contains(HasSubstr("train/red/gro?.jpg: expected a JPEG or PNG picture")));
+  // Members of a tar file likewise.
+  const auto shard = [](const std::string& odd) {
+    return tar_member("gro\xdf.jpg", odd) + tar_member("gro\xdf.cls", "1") +
+           tar_member("a.jpg", jpeg_bytes(plain_picture(20, 30, 200, 0))) + tar_member("a.cls", "0") + tar_end();
+  };
+  const std::string tar = "format = 'tar'\nclasses = 2";
+  const std::string good = jpeg_bytes(plain_picture(200, 30, 20, 0));
+  write_bytes(folder_.file("train.tar"), shard(good));
+  write_bytes(folder_.file("val.tar"), shard(good));
+  fs::rename(folder_.file("train"), folder_.file("folders_train"));
+  fs::rename(folder_.file("val"), folder_.file("folders_val"));
+  EXPECT_THAT(values_of(ImageClassificationTask(configured(tar)).held_out_batch(Split::kValidation, 0, 2).labels), ElementsAre(1, 0));
+  write_bytes(folder_.file("train.tar"), shard("x"));
+  const ImageClassificationTask broken(configured(tar));
+  broken.training_batch(1, 0, 2);
+  EXPECT_THAT(broken.notes(), Contains(HasSubstr("train.tar: gro?: expected a JPEG or PNG picture")));
 }
 
 TEST_F(PictureTaskTest, PassesOverWhatCannotBeRead) {
@@ -252,6 +304,28 @@ TEST_F(PictureTaskTest, ReadsTarShards) {
   write_bytes(folder_.file("x-val-0.tar"),
               tar_member("v.png", png_bytes(plain_picture(1, 2, 3, 0))) + tar_member("v.cls", "2") + tar_end());
   EXPECT_THAT(refusal(tar), HasSubstr("x-val-0.tar: v: expected a class below 2 (task.classes), got 2"));
+}
+
+TEST_F(PictureTaskTest, WantsEveryClassInEveryShardedSplit) {
+  const auto write_shard = [&](const std::string& name, const std::vector<int>& labels) {
+    std::string bytes;
+    for (size_t i = 0; i < labels.size(); ++i)
+      bytes += tar_member(concat(i, ".png"), png_bytes(plain_picture(1, 2, 3, 0))) + tar_member(concat(i, ".cls"), concat(labels[i]));
+    write_bytes(folder_.file(name), bytes + tar_end());
+  };
+  const std::string tar = "format = 'tar'\nclass_names = 'ant,bee,cat'";
+  write_shard("train-0.tar", {0, 2, 2});
+  EXPECT_THAT(refusal(tar), HasSubstr(concat("expected pictures of every class in the train shards of ", folder_.path(),
+                                             ", found none of class 1 (\"bee\"); add some, or lower task.classes")));
+  EXPECT_THAT(refusal("format = 'tar'\nclasses = 5"), HasSubstr("found none of 3 classes, the first of them 1; add some"));
+  write_shard("train-1.tar", {1, 1});  // the classes of a split may lie in several shards
+  EXPECT_EQ(refusal(tar), "no error");
+  write_shard("val-0.tar", {0, 1});
+  EXPECT_THAT(refusal(tar), AllOf(HasSubstr("in the validation shards of"), HasSubstr("found none of class 2 (\"cat\")")));
+  write_shard("val-1.tar", {2});
+  EXPECT_EQ(refusal(tar), "no error");
+  write_shard("test.tar", {2, 1});
+  EXPECT_THAT(refusal(tar), AllOf(HasSubstr("in the test shards of"), HasSubstr("found none of class 0 (\"ant\")")));
 }
 
 TEST_F(PictureTaskTest, SaysWhatIsWrong) {

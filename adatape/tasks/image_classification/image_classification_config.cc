@@ -77,8 +77,8 @@ void ImageClassificationConfig::fields(FieldVisitor& visit) {
              "Fashion-MNIST for a folder fashion-mnist, else numbers");
   visit.integer(
       "validation_examples", validation_examples, {.minimum = 1},
-      "examples held out of the training files and never trained on: the last ones of idx; of pictures without a validation split a fixed "
-      "choice of at most a tenth");
+      "examples held out of the training files and never trained on: the last ones of idx; of pictures without a validation split at most "
+      "this many, a tenth of each class, at least one of two");
   visit.integer("unreadable_limit", unreadable_limit, {.minimum = 0},
                 "pictures that cannot be read and are passed over before it is an error; the next one takes the place");
   visit.choice(

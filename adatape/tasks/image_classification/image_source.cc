@@ -118,6 +118,19 @@ class PictureSource : public ImageSource {
   mutable std::string first_error_;       // guarded by mutex_
 };
 
+// The classes of which no example is there, for people: 'class 3 ("cat")', '2 classes, the first of them 3 ("cat")'; "" where none lacks.
+template <class Labels>
+std::string lacking_classes(const ImageClassificationConfig& config, const Labels& labels) {
+  std::vector<bool> found(static_cast<size_t>(*config.classes));
+  for (const auto label : labels) found[static_cast<size_t>(label)] = true;
+  const auto lacking = std::count(found.begin(), found.end(), false);
+  if (lacking == 0) return "";
+  const auto first = static_cast<size_t>(std::find(found.begin(), found.end(), false) - found.begin());
+  const std::string number = std::to_string(first), name = config.class_names()[first];
+  return concat(lacking == 1 ? "class " : concat(lacking, " classes, the first of them "), number,
+                name == number ? "" : concat(" (\"", name, "\")"));
+}
+
 ImageSplits open_idx(const ImageClassificationConfig& config) {
   const auto read = [&](const char* prefix) {
     return std::make_shared<const LabelledImages>(read_idx_images(config.path, prefix, *config.height, *config.width, *config.classes));
@@ -126,27 +139,48 @@ ImageSplits open_idx(const ImageClassificationConfig& config) {
   ADATAPE_CHECK(config.validation_examples < training->size(), kComponent, "expected validation_examples below the ", training->size(),
                 " images of the training files, got ", config.validation_examples);
   const int64_t count = training->size() - config.validation_examples;
-  return {.training = std::make_unique<IdxSource>(config, training, 0, count),
-          .validation = std::make_unique<IdxSource>(config, training, count, config.validation_examples),
-          .test = std::make_unique<IdxSource>(config, test, 0, test->size()),
-          .notes = {}};
+  ImageSplits splits;
+  // No error: EMNIST counts its letters from 1, so that class 0 has no image.
+  for (const auto& [prefix, images] : {std::pair("train", training), std::pair("t10k", test)}) {
+    const std::string lacking = lacking_classes(config, images->labels);
+    if (!lacking.empty()) splits.notes.push_back(concat(prefix, "-labels-idx1-ubyte in ", config.path, ": no image of ", lacking));
+  }
+  splits.training = std::make_unique<IdxSource>(config, training, 0, count);
+  splits.validation = std::make_unique<IdxSource>(config, training, count, config.validation_examples);
+  splits.test = std::make_unique<IdxSource>(config, test, 0, test->size());
+  return splits;
 }
 
-// The splits from what there is: `List` are examples that can be chosen from; name_of says what hold_out goes by.
-template <class List, class Name, class Open>
+// The splits from what there is: `List` are examples that can be chosen from; name_of and label_of say what hold_out goes by.
+template <class List, class Name, class Label, class Open>
 ImageSplits make_splits(const ImageClassificationConfig& config, List training, List validation, List test, const Name& name_of,
-                        const Open& open) {
+                        const Label& label_of, const Open& open) {
   ADATAPE_CHECK(!training.empty(), kComponent, "expected training pictures (train) in ", config.path, " (task.path), found none");
   ImageSplits splits;
   if (validation.empty()) {
     std::vector<std::string> names;
-    for (const auto& one : training) names.push_back(name_of(one));
-    const std::vector<bool> held = hold_out(names, config.validation_examples);
+    std::vector<int32_t> labels;
+    for (const auto& one : training) {
+      names.push_back(name_of(one));
+      labels.push_back(label_of(one));
+    }
+    const std::vector<bool> held = hold_out(names, labels, config.validation_examples);
     List rest;
-    for (size_t i = 0; i < held.size(); ++i) (held[i] ? validation : rest).push_back(training[i]);
+    std::set<int32_t> seen;  // classes
+    for (size_t i = 0; i < held.size(); ++i) {
+      (held[i] ? validation : rest).push_back(training[i]);
+      if (held[i]) seen.insert(labels[i]);
+    }
     training = std::move(rest);
     splits.notes.push_back(concat(config.path, " has no validation pictures (validation or val): ", validation.size(), " of its ",
                                   held.size(), " training pictures, always the same ones, are held out"));
+    const int64_t unseen = *config.classes - static_cast<int64_t>(seen.size());
+    if (unseen > 0) {
+      splits.notes.push_back(concat(unseen, " of ", *config.classes, " classes have no validation picture: ",
+                                    config.validation_examples < *config.classes
+                                        ? concat("task.validation_examples is ", config.validation_examples)
+                                        : std::string("a single picture stays in training")));
+    }
   }
   const bool tested = !test.empty();
   if (!tested) {
@@ -168,27 +202,38 @@ ImageSplits open_folder(const ImageClassificationConfig& config) {
   return make_splits(
       config, files_of("train"), files_of("validation"), files_of("test"),
       [&](const PictureFile& file) { return fs::path(file.path).lexically_relative(config.path).string(); },
+      [](const PictureFile& file) { return file.label; },
       [](std::vector<PictureFile> files) { return std::make_unique<FolderPictures>(std::move(files)); });
 }
 
 ImageSplits open_tar(const ImageClassificationConfig& config) {
+  constexpr std::array kSplits = {"train", "validation", "test"};
   // All shards in one list, so that a part of one split's samples can be another split.
   std::vector<std::string> paths;
   std::vector<size_t> last;  // behind the shards of each split
-  for (const char* split : {"train", "validation", "test"}) {
+  for (const char* split : kSplits) {
     const std::vector<std::string> found = find_shards(config.path, split);
     paths.insert(paths.end(), found.begin(), found.end());
     last.push_back(paths.size());
   }
   const auto shards = std::make_shared<const TarShards>(paths);
-  std::array<std::vector<uint32_t>, 3> samples;
+  std::array<std::vector<uint32_t>, kSplits.size()> samples;
+  std::array<std::vector<int32_t>, kSplits.size()> labels;
   for (int64_t i = 0; i < shards->size(); ++i) {
     ADATAPE_CHECK(shards->label(i) < *config.classes, kComponent, shards->name(i), ": expected a class below ", *config.classes,
                   " (task.classes), got ", shards->label(i), "; raise task.classes or make the shard again");
-    samples[shards->shard(i) < last[0] ? 0 : shards->shard(i) < last[1] ? 1 : 2].push_back(static_cast<uint32_t>(i));
+    const size_t split = shards->shard(i) < last[0] ? 0 : shards->shard(i) < last[1] ? 1 : 2;
+    samples[split].push_back(static_cast<uint32_t>(i));
+    labels[split].push_back(static_cast<int32_t>(shards->label(i)));
+  }
+  for (size_t split = 0; split < samples.size(); ++split) {
+    const std::string lacking = samples[split].empty() ? "" : lacking_classes(config, labels[split]);
+    ADATAPE_CHECK(lacking.empty(), kComponent, "expected pictures of every class in the ", kSplits[split], " shards of ", config.path,
+                  ", found none of ", lacking, "; add some, or lower task.classes (classes are numbered from 0 without gaps)");
   }
   ImageSplits splits = make_splits(
       config, std::move(samples[0]), std::move(samples[1]), std::move(samples[2]), [&](uint32_t i) { return shards->key(i); },
+      [&](uint32_t i) { return static_cast<int32_t>(shards->label(i)); },
       [&](std::vector<uint32_t> chosen) { return std::make_unique<TarPictures>(shards, std::move(chosen)); });
   splits.shards = static_cast<int64_t>(paths.size());
   return splits;

@@ -31,7 +31,8 @@ struct ImageSplits {
   int64_t shards = 0;                             // tar files
 };
 
-// Opens the files that the (resolved) configuration names. Error: see labelled_images.h and data/image_folder.h.
+// Opens the files that the (resolved) configuration names. Error: see labelled_images.h, data/image_folder.h and
+// data/tar_shards.h; a class that a split of shards lacks.
 ImageSplits open_splits(const ImageClassificationConfig& config);
 
 }  // namespace adatape
