@@ -26,6 +26,7 @@ bool write_json(const std::string& file, const std::vector<adatape::BenchmarkRow
                    {"rival_ms", row.rival_ms},
                    {"ratio", row.ratio()},
                    {"goal", row.goal}});
+    if (row.flops_saved > 0) all.back().update({{"flops_saved", row.flops_saved}, {"time_saved", row.time_saved()}});
   }
   std::error_code ignored;
   const std::filesystem::path parent = std::filesystem::path(file).parent_path();

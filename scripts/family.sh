@@ -9,7 +9,26 @@ export adatape
 export out=${OUT:-runs/family}
 list=${LIST:-configs/family.txt}
 seeds=${SEEDS:-1}
-only=${ONLY:-}
+read -rd '' -a only <<< "${ONLY:-}" || true
+
+# A line a configuration: NAME CONFIG ARGUMENTS...
+list_configurations() {
+  grep -v '^#' "$list" | while read -r config arguments; do
+    local name
+    [ -n "$config" ] || continue
+    name=$(sed -n 's/.*--set label=\([^ ]*\).*/\1/p' <<< "$arguments")
+    name=${name:-$(basename "$(dirname "$config")")_$(basename "$config" .toml)}
+    echo "$name $config $arguments"
+  done
+}
+
+names=$(list_configurations | cut -d ' ' -f 1 | paste -s -d ' ')
+for name in "${only[@]}"; do
+  case " $names " in *" $name "*) continue ;; esac
+  echo "family: ONLY: got $name, expected names of $list: $names" >&2
+  exit 2
+done
+
 mkdir -p "$out"
 export logs
 logs=$(mktemp -d)
@@ -29,12 +48,8 @@ export -f train
 
 list_runs() {
   for seed in $(seq 1 "$seeds"); do
-    grep -v '^#' "$list" | while read -r config arguments; do
-      local name
-      [ -n "$config" ] || continue
-      name=$(sed -n 's/.*--set label=\([^ ]*\).*/\1/p' <<< "$arguments")
-      name=${name:-$(basename "$(dirname "$config")")_$(basename "$config" .toml)}
-      case " ${only:-$name} " in *" $name "*) ;; *) continue ;; esac
+    list_configurations | while read -r name config arguments; do
+      case " ${only[*]:-$name} " in *" $name "*) ;; *) continue ;; esac
       echo "${name}_seed_$seed $config --seed $seed $arguments"
     done
   done

@@ -7,7 +7,13 @@ cd "$(dirname "$0")/.."
 adatape=build/release/adatape
 out=runs/parity-full
 seeds=${SEEDS:-10}
-only=${ONLY:-}
+read -rd '' -a only <<< "${ONLY:-}" || true
+names=$(basename -s .toml configs/parity/*.toml | paste -s -d ' ')
+for name in "${only[@]}"; do
+  case " $names " in *" $name "*) continue ;; esac
+  echo "parity-full: ONLY: got $name, expected names of configs/parity: $names" >&2
+  exit 2
+done
 mkdir -p "$out"
 logs=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$logs"' EXIT
@@ -18,7 +24,7 @@ list_runs() {
     for config in configs/parity/*.toml; do
       local name
       name=$(basename "$config" .toml)
-      case " ${only:-$name} " in *" $name "*) ;; *) continue ;; esac
+      case " ${only[*]:-$name} " in *" $name "*) ;; *) continue ;; esac
       case $name in
         transformer | universal_transformer)
           for rate in 3e-4 1e-3 3e-3; do

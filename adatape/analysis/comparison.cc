@@ -7,8 +7,8 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "adatape/analysis/covariate_means.h"
 #include "adatape/analysis/number_text.h"
-
 #include "adatape/core/check.h"
 #include "adatape/train/tape_calibration.h"
 
@@ -125,6 +125,19 @@ void measure_speeds(Comparison& comparison, at::Device device, const std::functi
   if (progress) progress(comparison.models.size());
 }
 
+namespace {
+
+nlohmann::ordered_json ponder_json(const ModelMeasurement& measurement) {
+  const TapeUsage& usage = measurement.usage;
+  const std::string counted = usage.ponder_by_element ? "elements" : "examples";
+  nlohmann::ordered_json groups = nlohmann::ordered_json::array();
+  for (const CovariateMean& group : mean_by_covariate(usage.ponder_steps, usage.ponder_covariates))
+    groups.push_back({{"value", group.covariate}, {counted, group.count}, {"steps", group.mean}});
+  return {{"covariate", usage.ponder_by_element ? measurement.element_covariate_name : measurement.covariate_name}, {"groups", groups}};
+}
+
+}  // namespace
+
 nlohmann::ordered_json measured_results_json(const Comparison& comparison) {
   nlohmann::ordered_json results = results_json(comparison.models, comparison.command);
   for (nlohmann::ordered_json& row : results["runs"]) {
@@ -132,6 +145,7 @@ nlohmann::ordered_json measured_results_json(const Comparison& comparison) {
       const ModelMeasurement& measurement = comparison.measurements[i];
       if (row["folder"] != comparison.models[i].first().folder) continue;
       if (!measurement.budgets.empty()) row["tape_budgets"] = tape_budgets_json(measurement.budgets);
+      if (!measurement.usage.ponder_steps.empty()) row["ponder_by_covariate"] = ponder_json(measurement);
       const ObjectShare& share = measurement.usage.on_object;
       if (share.examples() > 0)
         row["rows_on_object"] = {{"share", share.rows()}, {"by_weight", share.weighted()}, {"chance", share.chance()}};

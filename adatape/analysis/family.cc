@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "adatape/analysis/figures.h"
 #include "adatape/analysis/html.h"
@@ -60,7 +63,7 @@ FamilyLine line_of(const ComparedModel& model) {
   const FinishedRun& run = model.first();
   const std::vector<double> values = values_of(model);
   const RunValue mean = {mean_of(values), run_value(run).measure};
-  FamilyLine line = {run.model, value_text(mean), "", ""};  // labels need only differ within a task
+  FamilyLine line = {model.name, value_text(mean), "", ""};
   if (values.size() > 1) {
     line.value = concat(line.value, " (worst of ", values.size(), ": ",
                         value_text({*std::min_element(values.begin(), values.end()), mean.measure}), ")");
@@ -131,19 +134,44 @@ void add_savings(Page& page, const std::vector<BenchmarkResult>& benchmarks) {
   if (benchmarks.empty()) return;
   std::string html =
       "<h2>Time saved against FLOPs saved</h2>\n<p class=\"soft\">Each model is timed on examples that halt at depths spread evenly, and "
-      "on "
-      "examples that all go to the deepest. The ratio is the share of the time saved to the share of the FLOPs saved: 1 means that what "
-      "has "
-      "halted costs nothing.</p>\n<div class=\"scroll\"><table><thead><tr><th>benchmark</th><th class=\"number\">halting, ms</th><th "
-      "class=\"number\">full depth, ms</th><th class=\"number\">ratio</th><th class=\"number\">goal</th></tr></thead><tbody>\n";
+      "on examples that all go to the deepest. The ratio is the share of the time saved to the share of the FLOPs saved: 1 means that what "
+      "has halted costs nothing.</p>\n<div class=\"scroll\"><table><thead><tr><th>benchmark</th><th class=\"number\">halting, ms</th><th "
+      "class=\"number\">full depth, ms</th><th class=\"number\">FLOPs saved</th><th class=\"number\">time saved</th><th "
+      "class=\"number\">ratio</th><th class=\"number\">goal</th></tr></thead><tbody>\n";
   for (const BenchmarkResult& row : benchmarks) {
     html += concat("<tr>", cell(row.name, "name"), cell(number_text("%.2f", row.ours_ms)), cell(number_text("%.2f", row.rival_ms)),
-                   cell(number_text("%.2f", row.ratio)), cell(number_text("%.2f", row.goal)), "</tr>\n");
+                   cell(percent_text(row.flops_saved)), cell(percent_text(row.time_saved())), cell(number_text("%.2f", row.ratio)),
+                   cell(number_text("%.2f", row.goal)), "</tr>\n");
   }
   page.html(html + "</tbody></table></div>\n");
 }
 
+// The label as scripts/family.sh has it: the command is "adatape train graphs/transformer.toml ...".
+std::string family_name(const FinishedRun& run) {
+  std::istringstream words(run.result.at("command").get<std::string>());
+  std::string folder;
+  for (std::string word; words >> word;) {
+    const size_t label = word.find("label=");  // behind --set, --set= or a quote
+    if (label == 0 || (label != std::string::npos && (word[label - 1] == '=' || word[label - 1] == '\''))) return run.model;
+    if (folder.empty() && word.ends_with(".toml") && word.find('=') == std::string::npos)
+      folder = std::filesystem::path(word).parent_path().filename().string();
+  }
+  if (folder.empty() || folder.starts_with(".") || run.model == folder || run.model.starts_with(folder + "_")) return run.model;
+  return concat(folder, "_", run.model);
+}
+
 }  // namespace
+
+Comparison read_family(const std::vector<std::string>& folders, const std::string& command) {
+  Comparison comparison = read_comparison(folders, command);
+  std::map<std::string, int> uses;
+  for (const ComparedModel& model : comparison.models) ++uses[family_name(model.first())];
+  for (ComparedModel& model : comparison.models) {
+    const std::string name = family_name(model.first());
+    if (uses[name] == 1) model.name = name;
+  }
+  return comparison;
+}
 
 RunValue run_value(const FinishedRun& run) {
   if (run.result.contains("described") && run.result["described"].size() == 2) {
@@ -167,31 +195,40 @@ std::vector<BenchmarkResult> read_benchmarks(const std::string& path) {
                       has("goal", true),
                   path, "expected rows of name, rival, ours_ms, rival_ms, ratio and goal, got ",
                   row.dump(-1, ' ', true, ordered_json::error_handler_t::replace).substr(0, 80));
-    results.push_back({row["name"], row["rival"], row["ours_ms"], row["rival_ms"], row["ratio"], row["goal"]});
+    BenchmarkResult result = {row["name"], row["rival"], row["ours_ms"], row["rival_ms"], row["ratio"], row["goal"]};
+    if (!result.name.starts_with("halting_saved") && !result.name.starts_with("recurrent_halting")) continue;
+    // Files of older versions have only what it makes together with the time.
+    result.flops_saved = has("flops_saved", true) ? row["flops_saved"].get<double>() : result.time_saved() / result.ratio;
+    results.push_back(std::move(result));
   }
   return results;
 }
 
 ordered_json family_results_json(const Comparison& comparison, const std::vector<BenchmarkResult>& benchmarks) {
   ordered_json results = measured_results_json(comparison);
-  for (ordered_json& row : results["runs"]) {
-    const auto run = std::find_if(comparison.runs.begin(), comparison.runs.end(),
-                                  [&](const FinishedRun& candidate) { return row["folder"] == candidate.folder; });
-    const RunValue value = run_value(*run);
-    row["name"] = run->model;
-    row["value"] = value.value;
-    row["measure"] = value.measure;
-    row["goal"] = run->goal > 0 ? ordered_json(run->goal) : ordered_json();
-    row["published"] = run->published;
+  auto row = results["runs"].begin();  // rows stand model by model, and there seed by seed
+  for (const ComparedModel& model : comparison.models) {
+    for (const SeedRuns& seed : model.seeds) {
+      const FinishedRun& run = *seed.chosen;
+      const RunValue value = run_value(run);
+      row->update({{"name", model.name},
+                   {"value", value.value},
+                   {"measure", value.measure},
+                   {"goal", run.goal > 0 ? ordered_json(run.goal) : ordered_json()},
+                   {"published", run.published}});
+      ++row;
+    }
   }
   ordered_json& saved = results["time_saved"] = ordered_json::array();
-  for (const BenchmarkResult& row : benchmarks) {
-    saved.push_back({{"name", row.name},
-                     {"ours_ms", row.ours_ms},
-                     {"rival", row.rival},
-                     {"rival_ms", row.rival_ms},
-                     {"ratio", row.ratio},
-                     {"goal", row.goal}});
+  for (const BenchmarkResult& benchmark : benchmarks) {
+    saved.push_back({{"name", benchmark.name},
+                     {"ours_ms", benchmark.ours_ms},
+                     {"rival", benchmark.rival},
+                     {"rival_ms", benchmark.rival_ms},
+                     {"flops_saved", benchmark.flops_saved},
+                     {"time_saved", benchmark.time_saved()},
+                     {"ratio", benchmark.ratio},
+                     {"goal", benchmark.goal}});
   }
   return results;
 }

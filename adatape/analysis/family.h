@@ -15,15 +15,22 @@ struct RunValue {
 };
 RunValue run_value(const FinishedRun& run);
 
-// A row of benchmarks.json.
+// read_comparison (comparison.h), its models named as `make family` names its runs: "graphs_transformer" is the label "transformer" with
+// the folder of the configuration in front, unless the label begins with that. The recorded command says the folder; a label that the
+// command sets, and one whose configuration has no folder, stays as it is. Where two models would have one name both keep their own.
+Comparison read_family(const std::vector<std::string>& folders, const std::string& command);
+
+// A row of benchmarks.json about what halting saves.
 struct BenchmarkResult {
   std::string name, rival;
-  double ours_ms = 0, rival_ms = 0, ratio = 0, goal = 0;
+  double ours_ms = 0, rival_ms = 0, ratio = 0, goal = 0, flops_saved = 0;
+  double time_saved() const { return 1 - ours_ms / rival_ms; }  // a share of the full depth, as flops_saved is; ratio is of the two
 };
-// Error that names the file and what came where it is not what the benchmarks write.
+// The rows whose names begin with halting_saved or recurrent_halting. Error that names the file and what came where it is not what the
+// benchmarks write.
 std::vector<BenchmarkResult> read_benchmarks(const std::string& path);
 
-// measured_results_json (comparison.h); each row has "name" (the label), "value", "measure", "goal" (null: none) and "published" too, and
+// measured_results_json (comparison.h); each row has "name" (its model's), "value", "measure", "goal" (null: none) and "published" too, and
 // "time_saved" holds the benchmarks.
 nlohmann::ordered_json family_results_json(const Comparison& comparison, const std::vector<BenchmarkResult>& benchmarks);
 

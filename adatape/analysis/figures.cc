@@ -9,6 +9,7 @@
 #include <map>
 #include <numeric>
 
+#include "adatape/analysis/covariate_means.h"
 #include "adatape/analysis/html.h"
 #include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
@@ -110,35 +111,24 @@ struct Measured {
 };
 
 // A line a model: means and standard deviations of `what` for each value of the covariate; models without values have none.
-Figure means_by_covariate(const Comparison& comparison, const ModelIndices& models, const std::string& what,
-                          const std::function<Measured(const ModelMeasurement&)>& measured_of) {
+Figure means_figure(const Comparison& comparison, const ModelIndices& models, const std::string& what,
+                    const std::function<Measured(const ModelMeasurement&)>& measured_of) {
   Figure figure = {{"data", ordered_json::array()}, {"layout", base_layout("", what, 340)}};
   for (const size_t index : models) {
     const ModelMeasurement& measurement = comparison.measurements[index];
     const Measured measured = measured_of(measurement);
     if (measured.values.empty()) continue;
-    struct Moments {
-      double count = 0, sum = 0, squares = 0;
-    };
-    std::map<double, Moments> groups;
-    for (size_t i = 0; i < measured.values.size(); ++i) {
-      Moments& group = groups[measured.covariates[i]];
-      ++group.count;
-      group.sum += measured.values[i];
-      group.squares += measured.values[i] * measured.values[i];
-    }
     const bool classes = measured.covariate_name == "class";
     ordered_json x = ordered_json::array(), y = ordered_json::array(), deviations = ordered_json::array(), text = ordered_json::array();
-    for (const auto& [covariate, group] : groups) {
-      const double mean = group.sum / group.count;
-      const auto class_index = static_cast<size_t>(std::max(0.0, covariate));
+    for (const CovariateMean& group : mean_by_covariate(measured.values, measured.covariates)) {
+      const auto class_index = static_cast<size_t>(std::max(0.0, group.covariate));
       if (classes && class_index < measurement.class_names.size()) {
         x.push_back(escape_html(measurement.class_names[class_index]));
       } else {
-        x.push_back(short_number(covariate));
+        x.push_back(short_number(group.covariate));
       }
-      y.push_back(short_number(mean));
-      deviations.push_back(short_number(std::sqrt(std::max(0.0, group.squares / group.count - mean * mean))));
+      y.push_back(short_number(group.mean));
+      deviations.push_back(short_number(group.deviation));
       text.push_back(concat(group.count, " ", measured.unit, group.count == 1 ? "" : "s"));
     }
     ordered_json trace = {
@@ -276,13 +266,13 @@ Figure tape_histogram(const Comparison& comparison, const ModelIndices& models) 
 }
 
 Figure tape_by_covariate(const Comparison& comparison, const ModelIndices& models) {
-  return means_by_covariate(comparison, models, "tape tokens", [](const ModelMeasurement& measurement) {
+  return means_figure(comparison, models, "tape tokens", [](const ModelMeasurement& measurement) {
     return Measured{measurement.usage.lengths, measurement.usage.covariates, measurement.covariate_name, "example"};
   });
 }
 
 Figure ponder_by_covariate(const Comparison& comparison, const ModelIndices& models) {
-  return means_by_covariate(comparison, models, "steps", [](const ModelMeasurement& measurement) {
+  return means_figure(comparison, models, "steps", [](const ModelMeasurement& measurement) {
     const TapeUsage& usage = measurement.usage;
     return Measured{usage.ponder_steps, usage.ponder_covariates,
                     usage.ponder_by_element ? measurement.element_covariate_name : measurement.covariate_name,

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "adatape/core/check.h"
@@ -26,7 +27,8 @@ int64_t bank_rows_of(const TapeBankConfig& bank, const InputSpec& spec, int64_t 
 
 }  // namespace
 
-ExampleReading example_reading(const TapeReading& reading, int64_t b, const TapeFrontConfig& config, const InputSpec& spec, int64_t symbols) {
+ExampleReading example_reading(const TapeReading& reading, int64_t b, const TapeFrontConfig& config, const InputSpec& spec,
+                               int64_t symbols) {
   const TapeReaderConfig& reader = config.readers.at(static_cast<size_t>(reading.reader));
   const auto bank =
       std::find_if(config.banks.begin(), config.banks.end(), [&](const TapeBankConfig& one) { return one.name == reader.bank; });
@@ -87,39 +89,63 @@ ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_
 
 namespace {
 
-// Steps as models record them: of each example [B], of each token [B, N], or packed [tokens].
-void add_pondering(TapeUsage& usage, const at::Tensor& recorded, const Batch& host, const Task& task) {
-  const std::vector<double> steps = numbers_of(recorded), covariates = numbers_of(task.example_covariate(host));
-  const at::Tensor by_element = task.element_covariate(host);
-  usage.ponder_by_element = by_element.defined() && by_element.numel() == recorded.numel();
-  const int64_t size = host.size(), count = recorded.numel(), elements = host.offsets.empty() ? 0 : host.offsets.back();
-  // Sequences may have tokens beside their elements, equally many each and before them.
-  const bool of_tokens = count > size && elements > 0;
-  const int64_t beside = of_tokens ? (count - elements) / size : 0;
+// Steps of examples as models record them, one after the other, and which of them are of elements of the example's sequence.
+struct RecordedSteps {
+  std::vector<double> steps;
+  std::vector<int64_t> counts;  // of each example
+  std::vector<bool> of_element;
+};
+
+RecordedSteps recorded_steps(const ModelOutput& output, const Batch& host) {
+  RecordedSteps recorded;
+  recorded.steps = numbers_of(output.intermediates.at("steps"));
+  const auto size = static_cast<size_t>(host.size()), count = recorded.steps.size();
+  const int64_t elements = host.offsets.empty() ? 0 : host.offsets.back();
+  if (const auto counts = output.intermediates.find("token_counts"); counts != output.intermediates.end()) {
+    for (const double tokens : numbers_of(counts->second)) recorded.counts.push_back(std::llround(tokens));
+    for (const double kind : numbers_of(output.intermediates.at("token_kinds")))
+      recorded.of_element.push_back(kind == static_cast<double>(TokenKind::kInput));
+  } else {  // of whole examples, or of the elements alone
+    recorded.of_element.assign(count, true);
+    for (size_t b = 0; b < size; ++b)
+      recorded.counts.push_back(count == size || host.offsets.empty() ? 1 : host.offsets[b + 1] - host.offsets[b]);
+  }
+  ADATAPE_CHECK(recorded.counts.size() == size && recorded.of_element.size() == count &&
+                    std::accumulate(recorded.counts.begin(), recorded.counts.end(), int64_t{0}) == static_cast<int64_t>(count),
+                "tape usage", "expected steps of ", size, " examples with ", elements, " elements, got ", count);
+  // Patches are no elements, nor is a sequence that is one token as a whole.
+  if (std::count(recorded.of_element.begin(), recorded.of_element.end(), true) != elements) recorded.of_element.assign(count, false);
+  return recorded;
+}
+
+void add_pondering(TapeUsage& usage, const ModelOutput& output, const Batch& host, const Task& task) {
+  const RecordedSteps recorded = recorded_steps(output, host);
+  const bool has_places = static_cast<int64_t>(recorded.steps.size()) > host.size();
+  std::vector<double> of_elements, of_examples;
   size_t at = 0;
-  for (int64_t b = 0; b < size; ++b) {
-    const int64_t tokens =
-        of_tokens ? host.offsets[static_cast<size_t>(b) + 1] - host.offsets[static_cast<size_t>(b)] + beside : count / size;
+  for (const int64_t count : recorded.counts) {
     double sum = 0;
-    for (int64_t i = 0; i < tokens; ++i) {
-      const double taken = steps.at(at++);
+    size_t place = 0;
+    for (int64_t i = 0; i < count; ++i, ++at) {
+      const double taken = recorded.steps[at];
       sum += taken;
-      if (!of_tokens || i < beside) continue;
-      const auto place = static_cast<size_t>(i - beside);
+      if (!recorded.of_element[at]) continue;
+      of_elements.push_back(taken);
+      if (!has_places) continue;
       if (usage.ponder_positions.size() <= place) usage.ponder_positions.resize(place + 1);
-      TapeUsage::PositionSteps& position = usage.ponder_positions[place];
+      TapeUsage::PositionSteps& position = usage.ponder_positions[place++];
       ++position.examples;
       position.sum += taken;
       position.squares += taken * taken;
     }
-    if (usage.ponder_by_element) continue;
-    usage.ponder_steps.push_back(tokens > 0 ? sum / static_cast<double>(tokens) : 0);
-    usage.ponder_covariates.push_back(covariates[static_cast<size_t>(b)]);
+    of_examples.push_back(count > 0 ? sum / static_cast<double>(count) : 0);
   }
-  if (!usage.ponder_by_element) return;
-  const std::vector<double> difficulties = numbers_of(by_element);
+  const at::Tensor by_element = task.element_covariate(host);
+  usage.ponder_by_element = by_element.defined() && by_element.numel() == static_cast<int64_t>(of_elements.size());
+  const std::vector<double>& steps = usage.ponder_by_element ? of_elements : of_examples;
+  const std::vector<double> covariates = numbers_of(usage.ponder_by_element ? by_element : task.example_covariate(host));
   usage.ponder_steps.insert(usage.ponder_steps.end(), steps.begin(), steps.end());
-  usage.ponder_covariates.insert(usage.ponder_covariates.end(), difficulties.begin(), difficulties.end());
+  usage.ponder_covariates.insert(usage.ponder_covariates.end(), covariates.begin(), covariates.end());
 }
 
 void add_boxes(ObjectShare& on_object, const ModelOutput& output, const at::Tensor& boxes, const TapeFrontConfig& config,
@@ -158,9 +184,9 @@ TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t ex
     const Batch batch = host.to(device);
     const ModelOutput output = run.model->forward(batch, {.record = true});
     cost.add(output, batch.size());
-    if (const auto steps = output.intermediates.find("steps"); steps != output.intermediates.end()) {
+    if (output.intermediates.contains("steps")) {
       usage.examples = std::min(examples, held_out);
-      add_pondering(usage, steps->second, host, *run.task);
+      add_pondering(usage, output, host, *run.task);
     }
     if (!usage.has_readers) continue;
     add_boxes(usage.on_object, output, run.task->held_out_boxes(Split::kTest, first, batch.size()), *config, spec);

@@ -37,7 +37,8 @@ struct ExampleReading {
 };
 
 // What example b of a batch read; symbols: the length of its sequence (0 for an image).
-ExampleReading example_reading(const TapeReading& reading, int64_t b, const TapeFrontConfig& config, const InputSpec& spec, int64_t symbols);
+ExampleReading example_reading(const TapeReading& reading, int64_t b, const TapeFrontConfig& config, const InputSpec& spec,
+                               int64_t symbols);
 
 struct ShownExample {
   int64_t index = 0;             // in the test split
@@ -57,8 +58,8 @@ struct TapeUsage {
   // example (its mean over tokens); and that difficulty, Task::element_covariate or example_covariate. Empty for others.
   std::vector<double> ponder_steps, ponder_covariates;
   bool ponder_by_element = false;
-  // The same steps by place in the sequence, whatever stands there: mean and standard deviation over the examples that are as long. Empty
-  // where a sequence halts as a whole.
+  // Steps of elements by their place in the sequence, whatever stands there (tokens that are no elements have none): mean and standard
+  // deviation over the examples that are as long. Empty where a sequence halts as a whole.
   struct PositionSteps {
     int64_t examples = 0;
     double sum = 0, squares = 0;

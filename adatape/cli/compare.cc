@@ -37,7 +37,7 @@ constexpr const char* kMore =
     "then nothing is written.\n"
     "\n"
     "--family: runs on several tasks, each judged by its `value` (test accuracy, or on text the bits of an n-gram by the model's) against\n"
-    "the `goal` and `published` of its configuration.\n"
+    "the `goal` and `published` of its configuration. A `name` is the label behind the folder of its configuration, as in `make family`.\n"
     "\n"
     "Examples:\n"
     "  adatape compare runs/adatape runs/transformer --output runs/comparison\n"
@@ -62,7 +62,7 @@ int compare(const Arguments& arguments) {
   check_output_folder(arguments.output);
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   const c10::Device device = parse_device(arguments.device);
-  Comparison comparison = read_comparison(arguments.runs, command_line());
+  Comparison comparison = arguments.family ? read_family(arguments.runs, command_line()) : read_comparison(arguments.runs, command_line());
   for (const std::string& folder : comparison.unfinished) {
     std::cerr << "adatape: " << folder
               << " is left out: it has no result.json, so it is unfinished; go on with it by `adatape train --output " << folder

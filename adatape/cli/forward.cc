@@ -19,9 +19,9 @@ constexpr const char* kMore =
     "Input: `images` float [B, C, H, W] in [-1, 1], `symbols` / `token_ids` integers [B, L], or `vectors` float [B, L, D]; sequences\n"
     "also packed ([total], [total, D]) with `offsets` [B + 1]; an encoder-decoder also reads `decoder_symbols` / `decoder_ids`.\n"
     "Output: logits; tape_length, tape_indices (-1 = not read), tape_weights, tape_tokens, tape_halting, ponder_loss (an axis for the\n"
-    "reading after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers; with\n"
-    "--gradients grad/PARAMETER of sum(logits * cotangent) + ponder weight * mean ponder loss, from `cotangent` [B, classes] in the\n"
-    "input.\n"
+    "reading after B where there are several); steps, remainders, step_weights, halting_probabilities of Universal Transformers,\n"
+    "token_counts and token_kinds (0 input, 1 class, 2 tape) where tokens halt one by one; with --gradients grad/PARAMETER of\n"
+    "sum(logits * cotangent) + ponder weight * mean ponder loss, from `cotangent` [B, classes] in the input.\n"
     "\n"
     "Example:\n"
     "  adatape forward runs/parity/adatape --input in.safetensors --output out.safetensors --gradients";

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "adatape/core/check.h"
+#include "adatape/models/token_record.h"
 #include "adatape/nn/halting.h"
 #include "adatape/nn/step_sums.h"
 
@@ -171,6 +172,7 @@ ModelOutput AVit::forward(const Batch& batch, const ForwardOptions& options) {
   output.logits = head_->forward(sums.tokens(), context);
   if (options.record) {
     record->write(*all, output);
+    record_tokens(*all, output);
     output.intermediates["mean_halting_distribution"] = distribution.detach();
     output.intermediates["prior"] = log_prior.exp();
   }

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "adatape/models/token_record.h"
 #include "adatape/nn/halting.h"
 #include "adatape/nn/step_sums.h"
 
@@ -204,6 +205,7 @@ ModelOutput UniversalTransformer::forward(const Batch& batch, const ForwardOptio
     const auto by_unit = [&](const torch::Tensor& x) { return per_token && all.uniform() ? x.view({all.batch(), -1}) : x; };
     output.intermediates["steps"] = by_unit(steps.detach()).to(torch::kInt32);
     output.intermediates["remainders"] = by_unit(remainders.detach());
+    if (per_token) record_tokens(all, output);
   }
   return output;
 }

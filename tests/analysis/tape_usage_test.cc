@@ -183,6 +183,25 @@ halting = "per_token"
   EXPECT_EQ(usage.ponder_positions[3].examples, reaching);
   EXPECT_NEAR(usage.ponder_positions[3].mean(), sum / static_cast<double>(reaching), 1e-9);
 
+  // Where the task says how hard each element is, a class token beside them is passed over.
+  const LoadedRun gated = trained("gated", R"(label = "gated"
+[task]
+name = "logic"
+[model]
+name = "universal_transformer"
+width = 8
+heads = 2
+ffn_width = 8
+class_token = true
+max_steps = 3
+halting = "per_token"
+)");
+  usage = measure_tape_usage(gated, at::kCPU, 30, 0);
+  batch = gated.task->held_out_batch(Split::kTest, 0, 30);
+  EXPECT_TRUE(usage.ponder_by_element);
+  EXPECT_EQ(static_cast<int64_t>(usage.ponder_steps.size()), batch.offsets.back());
+  EXPECT_EQ(usage.ponder_steps.size(), usage.ponder_covariates.size());
+
   const LoadedRun pondernet = trained("pondernet", R"(label = "pondernet"
 [task]
 name = "parity"
@@ -200,6 +219,67 @@ halting_threshold = 0.6
   const double mean = std::accumulate(usage.ponder_steps.begin(), usage.ponder_steps.end(), 0.0) / 30;
   EXPECT_GE(mean, 1);
   EXPECT_LE(mean, 5);
+}
+
+// Tape tokens stand behind the symbols, and longer sequences have more of them here: none is a place of the sequence, and each example's
+// mean is over its own tokens.
+TEST(TapeUsage, TapesOfDifferentLengthsAreNoPlacesOfTheSequence) {
+  const TemporaryFolder folder;
+  RunConfig config = RunConfig::from_document(ConfigDocument::from_text(R"(label = "tape"
+[task]
+name = "nested_arithmetic"
+[model]
+name = "universal_transformer"
+width = 16
+heads = 2
+ffn_width = 16
+class_token = true
+pooling = "token"
+max_steps = 4
+halting = "per_token"
+halting_bias = -0.5
+[[model.banks]]
+name = "input"
+kind = "input"
+[[model.readers]]
+before_block = 0
+max_tape_tokens = "bank"
+rows_per_step = 2
+halting = "none"
+[training]
+steps = 2
+batch_size = 8
+validation_examples = 8
+[evaluation]
+test_examples = 20
+batch_size = 7
+)"));
+  const LoadedRun run = load_run(train_run(folder / "run", std::move(config)), {}, at::kCPU);
+  for (const NamedParameter& parameter : run.model->named_parameters()) {
+    if (parameter.name == "halting.weight") parameter.tensor.detach().copy_(at::linspace(-2, 2, 16).view({1, 16}));
+  }
+  const TapeUsage usage = measure_tape_usage(run, at::kCPU, 30, 0);
+  const Batch batch = run.task->held_out_batch(Split::kTest, 0, 30);
+  const ModelOutput output = run.model->forward(batch, {.record = true});
+  const at::Tensor steps = output.intermediates.at("steps").to(at::kDouble), tapes = output.readings.at(0).lengths;
+  ASSERT_LT(tapes.min().item<int64_t>(), tapes.max().item<int64_t>());
+  ASSERT_LT(steps.min().item<double>(), steps.max().item<double>());
+
+  std::vector<double> sums;
+  int64_t first = 0;
+  ASSERT_EQ(usage.ponder_steps.size(), 30u);
+  for (int64_t b = 0; b < 30; ++b) {
+    const int64_t length = batch.offsets[static_cast<size_t>(b) + 1] - batch.offsets[static_cast<size_t>(b)],
+                  tokens = 1 + length + tapes[b].item<int64_t>();
+    EXPECT_NEAR(usage.ponder_steps[static_cast<size_t>(b)], steps.slice(0, first, first + tokens).mean().item<double>(), 1e-9) << b;
+    sums.resize(std::max(sums.size(), static_cast<size_t>(length)));
+    for (int64_t place = 0; place < length; ++place) sums[static_cast<size_t>(place)] += steps[first + 1 + place].item<double>();
+    first += tokens;
+  }
+  ASSERT_EQ(first, steps.numel());
+  ASSERT_EQ(usage.ponder_positions.size(), sums.size());
+  EXPECT_EQ(usage.ponder_positions[0].examples, 30);
+  for (size_t place = 0; place < sums.size(); ++place) EXPECT_NEAR(usage.ponder_positions[place].sum, sums[place], 1e-6) << place;
 }
 
 }  // namespace

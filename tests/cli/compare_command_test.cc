@@ -50,7 +50,8 @@ TEST_F(CompareCommandTest, TableResultsAndReport) {
 TEST_F(CompareCommandTest, FamilyAndSpeed) {
   train("runs/one", "--set goal=0.3 --set 'published=0.5, say'");
   std::ofstream(path("benchmarks.json"))
-      << R"([{"name": "halting_saved_act", "ours_ms": 1, "rival": "all_steps", "rival_ms": 2, "ratio": 0.95, "goal": 0.9}])";
+      << R"([{"name": "halting_saved_act", "ours_ms": 1, "rival": "all_steps", "rival_ms": 2, "ratio": 0.95, "goal": 0.9},
+             {"name": "layer_norm_training_32", "ours_ms": 1, "rival": "plain", "rival_ms": 2, "ratio": 2, "goal": 1}])";
   const Outcome outcome = run("compare runs/one --family --speed --benchmarks benchmarks.json -o out --examples 50");
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("parity"), HasSubstr("test accuracy"), HasSubstr("30.00 %"), HasSubstr("out/report.html")));
@@ -59,9 +60,40 @@ TEST_F(CompareCommandTest, FamilyAndSpeed) {
   EXPECT_EQ(results["runs"][0]["published"], "0.5, say");
   EXPECT_EQ(results["runs"][0]["value"], results["runs"][0]["accuracy"]);
   EXPECT_TRUE(results["runs"][0].contains("speed_measured"));
+  EXPECT_EQ(results["time_saved"].size(), 1u);
   EXPECT_EQ(results["time_saved"][0]["ratio"], 0.95);
-  EXPECT_THAT(content_of(path("out/report.html")), HasSubstr("halting_saved_act"));
+  EXPECT_THAT(content_of(path("out/report.html")), AllOf(HasSubstr("halting_saved_act"), Not(HasSubstr("layer_norm"))));
   EXPECT_THAT(error_of("compare runs/one --benchmarks benchmarks.json -o out"), HasSubstr("--family"));
+}
+
+// Labels need only differ within a folder of configurations.
+TEST_F(CompareCommandTest, FamilyNamesEachSystemByItsFolder) {
+  std::filesystem::create_directories(path("configs/short"));
+  std::filesystem::create_directories(path("configs/long"));
+  for (const char* folder : {"short", "long"})
+    std::filesystem::copy_file(path("tiny.toml"), path(std::string("configs/") + folder + "/tiny.toml"));
+  const std::string more = "--set training.steps=5";
+  ASSERT_EQ(run("train configs/short/tiny.toml -q -o runs/a " + more).status, 0);
+  ASSERT_EQ(run("train configs/long/tiny.toml -q -o runs/b --set task.length=3 " + more).status, 0);
+  EXPECT_EQ(run("compare runs/a runs/b --family -o out --examples 50").status, 0);
+  const json rows = json::parse(content_of(path("out/results.json")))["runs"];
+  EXPECT_EQ(rows[0]["model"], rows[1]["model"]);
+  EXPECT_EQ(rows[0]["name"], "short_transformer");
+  EXPECT_EQ(rows[1]["name"], "long_transformer");
+}
+
+// Before anything is trained.
+TEST(Scripts, NamesThatNoConfigurationHasAreErrors) {
+  for (const std::string script : {"family", "parity_full"}) {
+    const std::string command = "SEEDS=0 ONLY='transformer nonsense' '" ADATAPE_SOURCE_DIR "/scripts/" + script + ".sh' 2>&1";
+    FILE* pipe = ::popen(command.c_str(), "r");
+    ASSERT_NE(pipe, nullptr);
+    std::string said;
+    for (int letter = std::fgetc(pipe); letter != EOF; letter = std::fgetc(pipe)) said += static_cast<char>(letter);
+    EXPECT_EQ(WEXITSTATUS(::pclose(pipe)), 2) << said;
+    EXPECT_THAT(said, AllOf(HasSubstr("got "), HasSubstr("transformer ")));
+    EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << said;
+  }
 }
 
 TEST_F(CompareCommandTest, UnfinishedRunsAreLeftOut) {
