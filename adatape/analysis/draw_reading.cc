@@ -5,23 +5,15 @@
 #include <cmath>
 #include <string>
 
+#include "adatape/analysis/canvas.h"
 #include "adatape/analysis/reading_figures.h"
-#include "adatape/core/check.h"
 
 namespace adatape {
 namespace {
 
-constexpr int64_t kSide = 448;  // of a panel, at least
 constexpr int64_t kPatch = 24;  // side of a patch, at least: room for two digits
 constexpr int64_t kGap = 8;     // between panels, white
 constexpr double kDarkened = 0.4;
-
-using Rgb = std::array<double, 3>;
-
-Rgb rgb_of(const std::string& hex) {  // "#rrggbb"
-  return {static_cast<double>(std::stoi(hex.substr(1, 2), nullptr, 16)), static_cast<double>(std::stoi(hex.substr(3, 2), nullptr, 16)),
-          static_cast<double>(std::stoi(hex.substr(5, 2), nullptr, 16))};
-}
 
 // Digits of 3 x 5 dots; a row is three bits, the left one highest.
 constexpr std::array<std::array<uint8_t, 5>, 10> kDigits = {{{7, 5, 5, 5, 7},
@@ -35,52 +27,28 @@ constexpr std::array<std::array<uint8_t, 5>, 10> kDigits = {{{7, 5, 5, 5, 7},
                                                              {7, 5, 7, 5, 7},
                                                              {7, 5, 7, 1, 7}}};
 
-class Canvas {
- public:
-  Canvas(int64_t height, int64_t width) : picture(height, width, 255) {}
-
-  // Brings the pixels of a box towards a colour: 0 leaves them, 1 paints.
-  void blend(const Box& box, const Rgb& colour, double amount) {
-    for (int64_t y = std::max<int64_t>(0, box.top); y < std::min(picture.height, box.top + box.height); ++y) {
-      for (int64_t x = std::max<int64_t>(0, box.left); x < std::min(picture.width, box.left + box.width); ++x) {
-        uint8_t* pixel = picture.row(y) + 3 * x;
-        for (size_t c = 0; c < 3; ++c) pixel[c] = static_cast<uint8_t>(std::lround(pixel[c] + amount * (colour[c] - pixel[c])));
-      }
-    }
-  }
-
-  void outline(const Box& box, const Rgb& colour, int64_t line) {
-    blend({box.top, box.left, line, box.width}, colour, 1);
-    blend({box.top + box.height - line, box.left, line, box.width}, colour, 1);
-    blend({box.top, box.left, box.height, line}, colour, 1);
-    blend({box.top, box.left + box.width - line, box.height, line}, colour, 1);
-  }
-
-  // White on a dark edge, in the middle of a box.
-  void number(const Box& box, size_t value) {
-    const std::string text = std::to_string(value);
-    const auto columns = static_cast<int64_t>(4 * text.size()) - 1;
-    const int64_t dot = std::max<int64_t>(1, std::min(box.width / (columns + 3), box.height / 9));
-    const int64_t top = box.top + (box.height - 5 * dot) / 2, left = box.left + (box.width - columns * dot) / 2;
-    for (const bool edge : {true, false}) {
-      for (size_t i = 0; i < text.size(); ++i) {
-        for (int64_t y = 0; y < 5; ++y) {
-          for (int64_t x = 0; x < 3; ++x) {
-            if ((kDigits[static_cast<size_t>(text[i] - '0')][static_cast<size_t>(y)] >> (2 - x) & 1) == 0) continue;
-            const Box square{top + y * dot, left + (4 * static_cast<int64_t>(i) + x) * dot, dot, dot};
-            if (edge) {
-              blend({square.top - 1, square.left - 1, dot + 2, dot + 2}, {0, 0, 0}, 1);
-            } else {
-              blend(square, {255, 255, 255}, 1);
-            }
+// White on a dark edge, in the middle of a box.
+void draw_number(Canvas& canvas, const Box& box, size_t value) {
+  const std::string text = std::to_string(value);
+  const auto columns = static_cast<int64_t>(4 * text.size()) - 1;
+  const int64_t dot = std::max<int64_t>(1, std::min(box.width / (columns + 3), box.height / 9));
+  const int64_t top = box.top + (box.height - 5 * dot) / 2, left = box.left + (box.width - columns * dot) / 2;
+  for (const bool edge : {true, false}) {
+    for (size_t i = 0; i < text.size(); ++i) {
+      for (int64_t y = 0; y < 5; ++y) {
+        for (int64_t x = 0; x < 3; ++x) {
+          if ((kDigits[static_cast<size_t>(text[i] - '0')][static_cast<size_t>(y)] >> (2 - x) & 1) == 0) continue;
+          const Box square{top + y * dot, left + (4 * static_cast<int64_t>(i) + x) * dot, dot, dot};
+          if (edge) {
+            canvas.blend({square.top - 1, square.left - 1, dot + 2, dot + 2}, {0, 0, 0}, 1);
+          } else {
+            canvas.blend(square, {255, 255, 255}, 1);
           }
         }
       }
     }
   }
-
-  Picture picture;
-};
+}
 
 void enlarge(const Picture& from, int64_t scale, Picture& to, int64_t left) {
   for (int64_t y = 0; y < from.height * scale; ++y) {
@@ -108,24 +76,24 @@ void draw_reading(Canvas& canvas, const Box& panel, const Picture& view, const E
       }
       canvas.blend(box, colour, 0.1 + 0.6 * step.weights[k]);
       canvas.outline(box, colour, std::max<int64_t>(1, box.width / 24));
-      canvas.number(box, t + 1);
+      draw_number(canvas, box, t + 1);
     }
   }
 }
 
 }  // namespace
 
-Picture draw_readings(const Picture& view, const std::vector<ExampleReading>& readings) {
+Picture draw_readings(const Picture& view, const std::vector<ExampleReading>& readings, int64_t least_side) {
   std::vector<const ExampleReading*> places;
-  int64_t scale = (kSide + std::min(view.height, view.width) - 1) / std::min(view.height, view.width);
+  int64_t scale = (least_side + std::min(view.height, view.width) - 1) / std::min(view.height, view.width);
   for (const ExampleReading& reading : readings) {
     if (reading.learnable) continue;
     places.push_back(&reading);
-    const double side = static_cast<double>(reading.patch) * static_cast<double>(view.width) /
-                        static_cast<double>(reading.resolution > 0 ? reading.resolution : view.width);
+    const auto shorter = static_cast<double>(std::min(view.height, view.width));
+    const double side =
+        static_cast<double>(reading.patch) * (reading.resolution > 0 ? shorter / static_cast<double>(reading.resolution) : 1);
     scale = std::max(scale, static_cast<int64_t>(std::ceil(kPatch / side)));
   }
-  ADATAPE_CHECK(!places.empty(), "show", "expected a model that reads a tape from patches of the picture, got one that does not");
   const int64_t height = view.height * scale, width = view.width * scale;
   Canvas canvas(height, static_cast<int64_t>(places.size() + 1) * (width + kGap) - kGap);
   for (size_t i = 0; i <= places.size(); ++i) {

@@ -51,7 +51,7 @@ ModelSpeed measure_speed(const ModelPreset& preset, const SpeedOptions& options,
 nlohmann::ordered_json speed_json(const std::vector<ModelSpeed>& speeds, const SpeedOptions& options, const std::string& command);
 // Aligned lines.
 std::string speed_text(const std::vector<ModelSpeed>& speeds);
-// A page with the table and images/s against FLOPs and against parameters. It loads plotly.min.js from its own folder and nothing else.
+// A page with the table and images/s against FLOPs and against parameters. It needs plotly.js yet (self_contained).
 std::string speed_html(const std::vector<ModelSpeed>& speeds, const SpeedOptions& options, const std::string& command);
 
 }  // namespace adatape

@@ -1,10 +1,16 @@
 #include "adatape/analysis/page.h"
 
+#include <strings.h>
+
+#include <cstring>
+
 #include "adatape/analysis/html.h"
 #include "adatape/core/check.h"
 
 namespace adatape {
 namespace {
+
+constexpr const char* kPlotlyPlace = "<!-- plotly.js -->";  // escaped titles hold no such text
 
 constexpr const char* kStyle = R"css(
 :root { --ink: #1d232b; --soft: #5b6572; --line: #e3e7ec; --pale: #f6f8fa; --accent: #2563eb; }
@@ -39,7 +45,6 @@ dd { margin: 0; max-width: 90ch; }
 figure { margin: 8px 0 16px; }
 figcaption { font-size: 13px; line-height: 1.45; }
 .figure { min-height: 60px; }
-.missing { padding: 20px; background: #fff4e6; color: #a4510c; border-radius: 6px; }
 .note { padding: 10px 14px; background: #fff4e6; border-radius: 6px; font-size: 14px; }
 details { margin: 8px 0; font-size: 14px; }
 details.run { border: 1px solid var(--line); border-radius: 8px; padding: 8px 14px; }
@@ -58,10 +63,6 @@ function drawVisible() {
   for (const element of document.querySelectorAll('.figure')) {
     if (drawn.has(element) || element.offsetParent === null) continue;
     drawn.add(element);
-    if (typeof Plotly === 'undefined') {
-      element.innerHTML = '<div class="missing">The plots need plotly.min.js beside this page.</div>';
-      continue;
-    }
     const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
     Plotly.newPlot(element, figure.data, figure.layout, {
       responsive: true, displaylogo: false, displayModeBar: figure.layout.margin.t < 10 ? false : 'hover',
@@ -79,6 +80,20 @@ if (choice !== null) {
 drawVisible();
 )js";
 
+// A script that may stand within a page: nothing in it ends its element or opens a comment. Scripts have either only in strings, where a
+// backslash before / or ! changes nothing.
+std::string embeddable(const std::string& script) {
+  std::string text;
+  text.reserve(script.size());
+  for (size_t i = 0; i < script.size(); ++i) {
+    text += script[i];
+    if (script[i] != '<') continue;
+    const auto follows = [&](const char* word) { return ::strncasecmp(script.c_str() + i + 1, word, std::strlen(word)) == 0; };
+    if (follows("/script") || follows("!--")) text += '\\';
+  }
+  return text;
+}
+
 }  // namespace
 
 void Page::figure(const nlohmann::ordered_json& figure, const std::string& caption) {
@@ -92,8 +107,14 @@ std::string Page::document() const {
   return concat(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, "
       "initial-scale=1\">\n",
-      "<title>", escape_html(title_), "</title>\n<style>", kStyle, "</style>\n<script src=\"plotly.min.js\" charset=\"utf-8\"></script>\n",
-      "</head>\n<body>\n<main>\n", body_, "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
+      "<title>", escape_html(title_), "</title>\n<style>", kStyle, "</style>\n", kPlotlyPlace, "\n</head>\n<body>\n<main>\n", body_,
+      "</main>\n<script>", kScript, "</script>\n</body>\n</html>\n");
+}
+
+std::string self_contained(std::string page, const std::string& plotly) {
+  const size_t place = page.find(kPlotlyPlace);
+  ADATAPE_CHECK(place != std::string::npos, "page", "expected a page with a place for plotly.js, got one without");
+  return page.replace(place, std::strlen(kPlotlyPlace), concat("<script>", embeddable(plotly), "</script>"));
 }
 
 }  // namespace adatape

@@ -57,9 +57,9 @@ struct PatchGrid {
   double width, height;
 };
 
-PatchGrid grid_of(const at::Tensor& image, const ExampleReading& reading) {
-  const int64_t height = reading.resolution > 0 ? reading.resolution : image.size(1),
-                width = reading.resolution > 0 ? reading.resolution : image.size(2);
+PatchGrid grid_of(const Picture& picture, const ExampleReading& reading) {
+  const int64_t height = reading.resolution > 0 ? reading.resolution : picture.height,
+                width = reading.resolution > 0 ? reading.resolution : picture.width;
   return {std::max<int64_t>(1, width / reading.patch), static_cast<double>(reading.patch) / static_cast<double>(width),
           static_cast<double>(reading.patch) / static_cast<double>(height)};
 }
@@ -127,15 +127,13 @@ Figure symbol_strip(const ShownExample& example, const ExampleReading& reading, 
 }
 
 Figure read_patches(const ShownExample& example, const ExampleReading& reading) {
-  const at::Tensor pixels = ((example.image + 1) * 127.5).round().clamp(0, 255).to(at::kByte).contiguous();
-  const int64_t channels = pixels.size(0), height = pixels.size(1), width = pixels.size(2);
-  const uint8_t* values = pixels.const_data_ptr<uint8_t>();
+  const int64_t height = example.picture.height, width = example.picture.width;
   ordered_json z = ordered_json::array();
   for (int64_t y = 0; y < height; ++y) {
     ordered_json line = ordered_json::array();
     for (int64_t x = 0; x < width; ++x) {
-      const auto channel = [&](int64_t c) { return values[(std::min(c, channels - 1) * height + y) * width + x]; };
-      line.push_back({channel(0), channel(1), channel(2)});
+      const uint8_t* pixel = example.picture.row(y) + 3 * x;
+      line.push_back({pixel[0], pixel[1], pixel[2]});
     }
     z.push_back(std::move(line));
   }
@@ -143,7 +141,7 @@ Figure read_patches(const ShownExample& example, const ExampleReading& reading) 
   figure["data"].push_back({{"type", "image"}, {"z", z}, {"hoverinfo", "skip"}});
   ordered_json shapes = ordered_json::array(), x = ordered_json::array(), y = ordered_json::array(), numbers = ordered_json::array(),
                hover = ordered_json::array();
-  const PatchGrid grid = grid_of(example.image, reading);
+  const PatchGrid grid = grid_of(example.picture, reading);
   for (size_t t = 0; t < reading.steps.size(); ++t) {
     const ReadingStep& step = reading.steps[t];
     const std::string colour = step_colour(t, reading.steps.size());
@@ -198,14 +196,14 @@ std::string row_name(const ShownExample& example, const ExampleReading& reading,
                      const std::vector<std::string>& symbol_names) {
   if (reading.learnable) return concat("row ", row);
   if (!example.symbols.empty()) return concat(symbol_name(example.symbols.at(static_cast<size_t>(row)), symbol_names), " at ", row);
-  const PatchGrid grid = grid_of(example.image, reading);
+  const PatchGrid grid = grid_of(example.picture, reading);
   return concat("patch (", row / grid.columns, ", ", row % grid.columns, ")");
 }
 
 std::optional<Figure> read_places(const ShownExample& example, const ExampleReading& reading,
                                   const std::vector<std::string>& symbol_names) {
   if (reading.learnable) return std::nullopt;
-  return example.image.defined() ? read_patches(example, reading) : symbol_strip(example, reading, symbol_names);
+  return example.picture.height > 0 ? read_patches(example, reading) : symbol_strip(example, reading, symbol_names);
 }
 
 Figure reading_steps(const ShownExample& example, const ExampleReading& reading, const std::vector<std::string>& symbol_names) {

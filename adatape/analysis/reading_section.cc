@@ -69,7 +69,7 @@ void add_example(Page& page, const ModelMeasurement& measurement, const ShownExa
       page.html(concat("<p class=\"soft\">Reader ", reading.reader, ":</p>\n"));
     }
     const std::optional<Figure> places = read_places(example, reading, measurement.symbol_names);
-    const bool picture = places && example.image.defined();
+    const bool picture = places && example.picture.height > 0;
     if (picture) page.html("<div class=\"picture\">\n");
     if (places) {
       page.figure(*places, picture ? "The patches that were read: colour and number say at which step, shading follows the weight."

@@ -1,12 +1,12 @@
 #include "adatape/analysis/reading_survey.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/softmax.h>
 
 #include <algorithm>
 #include <numeric>
 
 #include "adatape/core/check.h"
+#include "adatape/tasks/image_classification/image_classification_task.h"
 
 namespace adatape {
 namespace {
@@ -45,11 +45,11 @@ void divide(std::vector<double>& values, double by) {
   for (double& value : values) value /= by;
 }
 
-ShownExample run_one(const LoadedRun& run, at::Device device, int64_t index, const TapeFrontConfig& config) {
+ShownExample run_one(const LoadedRun& run, at::Device device, int64_t index) {
   const Batch host = run.task->held_out_batch(Split::kTest, index, 1);
   const Batch batch = host.to(device);
   const ModelOutput output = run.model->forward(batch, {});
-  return shown_example(output, batch, 0, index, run.task->example_covariate(host)[0].item<double>(), config, run.task->input_spec());
+  return shown_example(run, output, batch, 0, index, run.task->example_covariate(host)[0].item<double>());
 }
 
 }  // namespace
@@ -83,7 +83,8 @@ ReadingSurvey survey_readings(const LoadedRun& run, at::Device device, int64_t e
                   "expected a model that gives an example one class, got logits ", output.logits.sizes());
     const at::Tensor boxes = run.task->held_out_boxes(Split::kTest, first, count);
     const at::Tensor labels = batch.labels.to(at::kCPU, at::kLong).contiguous();
-    const at::Tensor probabilities = at::softmax(output.logits, 1).to(at::kCPU, at::kFloat).contiguous();
+    const at::Tensor probabilities = class_probabilities(*run.task, output.logits).to(at::kCPU).contiguous();
+    const at::Tensor answers = output.logits.argmax(1).to(at::kCPU).contiguous();
     const at::Tensor losses = run.model->combine(output, [&](const at::Tensor& logits) { return run.task->example_loss(logits, batch); })
                                   .to(at::kCPU, at::kDouble)
                                   .contiguous();
@@ -92,14 +93,14 @@ ReadingSurvey survey_readings(const LoadedRun& run, at::Device device, int64_t e
     lengths = lengths.to(at::kCPU).contiguous();
     const std::vector<int64_t> of_batch(labels.const_data_ptr<int64_t>(), labels.const_data_ptr<int64_t>() + count);
     for (int64_t b = 0; b < count; ++b) {
-      const float* row = probabilities.const_data_ptr<float>() + b * spec.classes;
+      const double* row = probabilities.const_data_ptr<double>() + b * spec.classes;
       const int64_t label = of_batch[static_cast<size_t>(b)];
-      float best_other = 0;
+      double best_other = 0;
       for (int64_t c = 0; c < spec.classes; ++c) best_other = c == label ? best_other : std::max(best_other, row[c]);
-      survey.margins.push_back(static_cast<double>(row[label]) - static_cast<double>(best_other));
+      survey.margins.push_back(row[label] - best_other);
       survey.losses.push_back(losses.const_data_ptr<double>()[b]);
       survey.lengths.push_back(static_cast<double>(lengths.const_data_ptr<int64_t>()[b]));
-      survey.answers.push_back(std::max_element(row, row + spec.classes) - row);
+      survey.answers.push_back(answers.const_data_ptr<int64_t>()[b]);
       ++of_class[static_cast<size_t>(label)];
     }
     survey.labels.insert(survey.labels.end(), of_batch.begin(), of_batch.end());
@@ -122,9 +123,9 @@ ReadingSurvey survey_readings(const LoadedRun& run, at::Device device, int64_t e
   const auto length = [&](int64_t index) { return survey.lengths[static_cast<size_t>(index)]; };
   const auto chosen = std::min<size_t>(order.size(), static_cast<size_t>(shown));
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) < length(b); });
-  for (size_t i = 0; i < chosen; ++i) survey.shortest.push_back(run_one(run, device, order[i], *config));
+  for (size_t i = 0; i < chosen; ++i) survey.shortest.push_back(run_one(run, device, order[i]));
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
-  for (size_t i = 0; i < chosen; ++i) survey.longest.push_back(run_one(run, device, order[i], *config));
+  for (size_t i = 0; i < chosen; ++i) survey.longest.push_back(run_one(run, device, order[i]));
   if (progress) progress(survey.examples);
   return survey;
 }

@@ -251,12 +251,11 @@ std::string plotly_script(const std::vector<std::string>& candidates) {
 
 void write_page(const std::string& folder, const std::function<std::string()>& html, const nlohmann::ordered_json& results,
                 const std::vector<std::string>& plotly) {
-  const std::string script = plotly_script(plotly), page = html();
+  const std::string script = plotly_script(plotly), page = self_contained(html(), script);
   make_directories(folder);
   const fs::path root(folder);
   write_file_atomically((root / "results.json").string(),
                         results.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  write_file_atomically((root / "plotly.min.js").string(), script);
   write_file_atomically((root / "report.html").string(), page);
 }
 

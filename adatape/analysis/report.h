@@ -10,7 +10,7 @@
 
 namespace adatape {
 
-// The page of a comparison whose models have been measured (comparison.h). It loads plotly.min.js from its own folder and nothing else.
+// The page of a comparison whose models have been measured (comparison.h). It needs plotly.js yet (self_contained).
 std::string report_html(const Comparison& comparison);
 
 // Where plotly.min.js is looked for: beside the program, then in the source tree that it was built from.
@@ -19,7 +19,7 @@ std::vector<std::string> plotly_candidates();
 // The first of them that exists, read; Error when there is none.
 std::string plotly_script(const std::vector<std::string>& candidates = plotly_candidates());
 
-// Writes results.json, plotly.min.js (a copy of the first candidate that exists) and report.html into a folder, which is made if need be;
+// Writes results.json and report.html, with plotly.js (the first candidate that exists) within it, into a folder, which is made if need be;
 // its other files stay. Error when no candidate exists, before anything is written, or when a file cannot be written.
 void write_page(const std::string& folder, const std::function<std::string()>& html, const nlohmann::ordered_json& results,
                 const std::vector<std::string>& plotly = plotly_candidates());

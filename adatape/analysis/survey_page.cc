@@ -1,9 +1,7 @@
 #include "adatape/analysis/survey_page.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
-#include <numeric>
 
 #include "adatape/analysis/html.h"
 #include "adatape/analysis/number_text.h"
@@ -17,37 +15,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-struct MeanAndDeviation {
-  double mean = 0, deviation = 0;
-};
-
-MeanAndDeviation spread_of(const std::vector<double>& values) {
-  const double mean = mean_of(values);
-  double square = 0;
-  for (const double value : values) square += (value - mean) * (value - mean);
-  return {mean, values.empty() ? 0 : std::sqrt(square / static_cast<double>(values.size()))};
-}
-
-std::string class_name(const ReadingSurvey& survey, int64_t index) {
-  return index < static_cast<int64_t>(survey.class_names.size()) ? survey.class_names[static_cast<size_t>(index)] : std::to_string(index);
-}
-
-// Means with bars of one deviation; x as it is.
-Figure bars_of_spread(const ordered_json& x, const std::vector<MeanAndDeviation>& groups, Figure figure) {
-  ordered_json y = ordered_json::array(), error = ordered_json::array();
-  for (const MeanAndDeviation& group : groups) {
-    y.push_back(short_number(group.mean));
-    error.push_back(short_number(group.deviation));
-  }
-  figure["data"].push_back({{"type", "scatter"},
-                            {"mode", "markers"},
-                            {"x", x},
-                            {"y", y},
-                            {"error_y", {{"type", "data"}, {"array", error}, {"thickness", 1.2}, {"width", 4}}},
-                            {"marker", {{"color", "#2563eb"}, {"size", 9}}},
-                            {"hovertemplate", "%{x}: %{y:.2f} +- %{error_y.array:.2f}<extra></extra>"}});
-  return figure;
-}
+constexpr size_t kNamesOfAxis = 40;
 
 Figure empty_figure(const std::string& x_title, const std::string& y_title, int height) {
   return {{"data", ordered_json::array()}, {"layout", base_layout(x_title, y_title, height)}};
@@ -112,9 +80,11 @@ void add_where(Page& page, const ReadingSurvey& survey) {
     page.html("<div class=\"grid\">\n");
     page.figure(survey_heatmap(reader, -1), "Share of the examples that read each patch.");
     page.figure(
-        centre_bias(reader),
+        figure_of(centre_bias(reader), 340),
         "Share of the examples that read a patch against its distance from the centre (1: a corner), and the mean of all patches (dotted). "
-        "Where things lie in the middle of most pictures, as in Fashion-MNIST, reading the middle says nothing of a bias of the model.");
+        "Where things lie in the middle of most pictures, as in Fashion-MNIST, reading the middle says nothing of a bias of the model. "
+        "What the paper shows of natural photographs, B/32 beside B/16, is not reproduced here: this project has no models trained on "
+        "photographs.");
     page.html("</div>\n<details class=\"run\"><summary>By class</summary><div class=\"grid\">\n");
     for (size_t c = 0; c < reader.by_class.size(); ++c) {
       if (!reader.by_class[c].empty())
@@ -145,79 +115,53 @@ Figure survey_heatmap(const ReaderSurvey& reader, int64_t class_index) {
                             {"hovertemplate", "patch (%{y}, %{x}): %{z:.1%}<extra></extra>"}});
   figure["layout"]["yaxis"]["autorange"] = "reversed";
   figure["layout"]["yaxis"]["scaleanchor"] = "x";
+  figure["layout"]["yaxis"]["scaleratio"] = short_number(reader.grid->patch_height / reader.grid->patch_width);
   figure["layout"]["yaxis"]["showgrid"] = figure["layout"]["xaxis"]["showgrid"] = false;
   figure["layout"]["yaxis"]["constrain"] = figure["layout"]["xaxis"]["constrain"] = "domain";
   return figure;
 }
 
-Figure centre_bias(const ReaderSurvey& reader) {
-  ADATAPE_CHECK(reader.grid.has_value(), "analysis", "expected a bank whose rows have places, got \"", reader.bank, "\"");
-  constexpr int kRings = 10;
-  std::vector<double> sums(kRings), counts(kRings);
-  for (int64_t row = 0; row < reader.grid->size(); ++row) {
-    const int ring = std::min(kRings - 1, static_cast<int>(reader.grid->centre_distance(row) * kRings));
-    sums[static_cast<size_t>(ring)] += reader.read[static_cast<size_t>(row)];
-    ++counts[static_cast<size_t>(ring)];
+Figure figure_of(const Chart& chart, int height) {
+  ordered_json x = ordered_json::array(), y = ordered_json::array(), deviations = ordered_json::array(), names = ordered_json::array();
+  for (const Chart::Point& point : chart.points) {
+    x.push_back(short_number(point.x));
+    y.push_back(short_number(point.y));
+    deviations.push_back(short_number(point.deviation));
   }
-  ordered_json x = ordered_json::array(), y = ordered_json::array();
-  for (size_t ring = 0; ring < kRings; ++ring) {
-    if (counts[ring] == 0) continue;
-    x.push_back(short_number((static_cast<double>(ring) + 0.5) / kRings));
-    y.push_back(short_number(sums[ring] / counts[ring]));
-  }
-  const double mean = mean_of(reader.read);
-  Figure figure = empty_figure("distance from the centre", "share of examples that read a patch", 340);
-  figure["data"].push_back(
-      {{"type", "scatter"}, {"mode", "lines+markers"}, {"x", x}, {"y", y}, {"name", "read"}, {"line", {{"color", "#2563eb"}}}});
-  figure["data"].push_back({{"type", "scatter"},
-                            {"mode", "lines"},
-                            {"x", {0, 1}},
-                            {"y", {short_number(mean), short_number(mean)}},
-                            {"name", "mean"},
-                            {"line", {{"color", "#aab2bd"}, {"dash", "dot"}}}});
-  figure["layout"]["yaxis"]["tickformat"] = ".0%";
-  figure["layout"]["yaxis"]["rangemode"] = "tozero";
-  figure["layout"]["showlegend"] = false;
-  return figure;
-}
-
-Figure length_by_class(const ReadingSurvey& survey) {
-  std::map<int64_t, std::vector<double>> lengths;
-  for (size_t i = 0; i < survey.lengths.size(); ++i) lengths[survey.labels[i]].push_back(survey.lengths[i]);
-  ordered_json x = ordered_json::array();
-  std::vector<MeanAndDeviation> groups;
-  for (const auto& [label, values] : lengths) {
-    x.push_back(escape_html(class_name(survey, label)));
-    groups.push_back(spread_of(values));
-  }
-  return bars_of_spread(x, groups, empty_figure("", "tape tokens", 320));
-}
-
-Figure length_by_difficulty(const ReadingSurvey& survey, Difficulty difficulty) {
-  const std::vector<double>& values = difficulty == Difficulty::kLoss ? survey.losses : survey.margins;
-  std::vector<size_t> order(values.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] < values[b]; });
-  const size_t groups = std::min<size_t>(10, order.size());
-  ordered_json x = ordered_json::array(), medians = ordered_json::array();
-  std::vector<MeanAndDeviation> spreads;
-  for (size_t g = 0; g < groups; ++g) {
-    std::vector<double> lengths, of_group;
-    for (size_t i = g * order.size() / groups; i < (g + 1) * order.size() / groups; ++i) {
-      lengths.push_back(survey.lengths[order[i]]);
-      of_group.push_back(values[order[i]]);
+  for (const std::string& name : chart.names) names.push_back(escape_html(name));
+  Figure figure = empty_figure(chart.x_title, chart.y_title, height);
+  ordered_json trace = {
+      {"type", "scatter"}, {"mode", chart.joined ? "lines+markers" : "markers"}, {"x", x}, {"y", y}, {"line", {{"color", "#2563eb"}}}};
+  trace["marker"] = {{"color", "#2563eb"}, {"size", 9}};
+  if (!names.empty()) {
+    trace["text"] = names;
+    trace["error_y"] = {{"type", "data"}, {"array", deviations}, {"thickness", 1.2}, {"width", 4}};
+    trace["hovertemplate"] = "%{text}: %{y:.2f} +- %{error_y.array:.2f}<extra></extra>";
+    // Each has its place: names may be equal. Of more than fit, one in `step` is written.
+    const size_t step = (names.size() + kNamesOfAxis - 1) / kNamesOfAxis;
+    ordered_json places = ordered_json::array(), written = ordered_json::array();
+    for (size_t i = 0; i < names.size(); i += step) {
+      places.push_back(x[i]);
+      written.push_back(names[i]);
     }
-    x.push_back(g + 1);
-    medians.push_back(number_text("%.3g", median_of(of_group)));
-    spreads.push_back(spread_of(lengths));
+    figure["layout"]["xaxis"]["tickvals"] = places;
+    figure["layout"]["xaxis"]["ticktext"] = written;
   }
-  Figure figure = bars_of_spread(x, spreads,
-                                 empty_figure(difficulty == Difficulty::kLoss ? "loss, median of a tenth of the examples"
-                                                                              : "margin, median of a tenth of the examples",
-                                              "tape tokens", 320));
-  // Each tenth has its place: medians may be equal, or be written alike.
-  figure["layout"]["xaxis"]["tickvals"] = x;
-  figure["layout"]["xaxis"]["ticktext"] = medians;
+  figure["data"].push_back(trace);
+  if (chart.level && !x.empty()) {
+    const ordered_json level = short_number(*chart.level);
+    figure["data"].push_back({{"type", "scatter"},
+                              {"mode", "lines"},
+                              {"x", {x.front(), x.back()}},
+                              {"y", {level, level}},
+                              {"name", "mean"},
+                              {"line", {{"color", "#aab2bd"}, {"dash", "dot"}}}});
+  }
+  if (chart.shares) {
+    figure["layout"]["yaxis"]["tickformat"] = ".0%";
+    figure["layout"]["yaxis"]["rangemode"] = "tozero";
+  }
+  figure["layout"]["showlegend"] = false;
   return figure;
 }
 
@@ -226,6 +170,7 @@ ordered_json survey_json(const ReadingSurvey& survey) {
   int64_t right = 0;
   for (size_t i = 0; i < survey.labels.size(); ++i) right += survey.labels[i] == survey.answers[i];
   ordered_json json = {{"examples", survey.examples},
+                       {"class_names", survey.class_names},
                        {"accuracy", static_cast<double>(right) / static_cast<double>(survey.examples)},
                        {"tape_length_mean", lengths.mean},
                        {"tape_length_std", lengths.deviation}};
@@ -235,7 +180,8 @@ ordered_json survey_json(const ReadingSurvey& survey) {
   }
   ordered_json& readers = json["readers"] = ordered_json::array();
   for (const ReaderSurvey& reader : survey.readers) {
-    ordered_json one = {{"reader", reader.reader}, {"bank", reader.bank}, {"read", reader.read}, {"weight", reader.weight}};
+    ordered_json one = {
+        {"reader", reader.reader}, {"bank", reader.bank}, {"read", reader.read}, {"weight", reader.weight}, {"by_class", reader.by_class}};
     if (reader.grid) one["grid"] = {reader.grid->rows, reader.grid->columns};
     readers.push_back(std::move(one));
   }
@@ -258,9 +204,10 @@ std::string survey_html(const ReadingSurvey& survey, const std::string& title, c
   add_where(page, survey);
   page.html("<h2>How much it reads</h2>\n<div class=\"grid\">\n");
   page.figure(length_histogram(survey), "Tape lengths, all readers together.");
-  page.figure(length_by_class(survey), "Tape length by class; bars: one standard deviation over examples.");
-  page.figure(length_by_difficulty(survey, Difficulty::kLoss), "Tape length against the loss, ten groups of equal size from easy to hard.");
-  page.figure(length_by_difficulty(survey, Difficulty::kMargin),
+  page.figure(figure_of(length_by_class(survey), 320), "Tape length by class; bars: one standard deviation over examples.");
+  page.figure(figure_of(length_by_difficulty(survey, Difficulty::kLoss), 320),
+              "Tape length against the loss, ten groups of equal size from easy to hard.");
+  page.figure(figure_of(length_by_difficulty(survey, Difficulty::kMargin), 320),
               "Tape length against the margin, the probability of the true class less the largest other one: from hard to easy.");
   page.html("</div>\n<h2>Shortest and longest tapes</h2>\n");
   add_examples(page, survey, survey.shortest, "Shortest", symbol_names);

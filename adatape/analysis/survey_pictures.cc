@@ -3,17 +3,21 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 
-#include "adatape/analysis/reading_figures.h"
+#include "adatape/analysis/canvas.h"
+#include "adatape/analysis/draw_reading.h"
+#include "adatape/analysis/number_text.h"
+#include "adatape/analysis/survey_charts.h"
 #include "adatape/core/check.h"
 #include "adatape/data/write_png.h"
 
 namespace adatape {
 namespace {
 
-using Rgb = std::array<double, 3>;
+constexpr int64_t kDot = 2, kLine = kGlyphRows * kDot, kGap = 8;  // of text, and between pictures
+constexpr int64_t kHeatmapSide = 480, kClassSide = 160, kExampleSide = 280;
 constexpr std::array<Rgb, 5> kHeat = {{{12, 7, 60}, {87, 16, 110}, {188, 55, 84}, {249, 142, 9}, {252, 255, 164}}};
+const Rgb kInk = {29, 35, 43}, kSoft = {91, 101, 114};
 
 Rgb heat(double share) {
   const double place = std::clamp(share, 0.0, 1.0) * (kHeat.size() - 1);
@@ -23,84 +27,83 @@ Rgb heat(double share) {
   return colour;
 }
 
-Rgb parsed(const std::string& hex) {  // "#rrggbb"
-  const long value = std::strtol(hex.c_str() + 1, nullptr, 16);
-  return {static_cast<double>(value >> 16 & 255), static_cast<double>(value >> 8 & 255), static_cast<double>(value & 255)};
-}
-
-void blend(uint8_t* pixel, const Rgb& colour, double opacity) {
-  for (size_t c = 0; c < 3; ++c) pixel[c] = static_cast<uint8_t>(std::lround((1 - opacity) * pixel[c] + opacity * colour[c]));
-}
-
-// The image, enlarged without smoothing so that its pixels can be counted.
-Picture enlarged(const at::Tensor& image, int64_t side) {
-  const at::Tensor bytes = ((image + 1) * 127.5).round().clamp(0, 255).to(at::kByte).contiguous();
-  const int64_t channels = bytes.size(0), height = bytes.size(1), width = bytes.size(2);
-  Picture picture(side, side);
-  for (int64_t y = 0; y < side; ++y) {
-    for (int64_t x = 0; x < side; ++x) {
-      for (int64_t c = 0; c < 3; ++c) {
-        const int64_t place = (std::min(c, channels - 1) * height + y * height / side) * width + x * width / side;
-        picture.row(y)[3 * x + c] = bytes.const_data_ptr<uint8_t>()[place];
-      }
-    }
+// Each example's number, class and tape above what was read of it.
+std::vector<Picture> example_pictures(const ReadingSurvey& survey, const std::vector<ShownExample>& examples) {
+  std::vector<Picture> pictures;
+  for (const ShownExample& example : examples) {
+    if (example.picture.height == 0) continue;
+    size_t tokens = 0;
+    for (const ExampleReading& reading : example.readings) tokens += reading.steps.size();
+    const std::string answer = example.answer == example.label ? "" : concat(", taken for ", class_name(survey, example.answer));
+    pictures.push_back(with_title(draw_readings(example.picture, example.readings, kExampleSide),
+                                  concat(example.index, ": ", class_name(survey, example.label), answer, ", ", counted(tokens, "token"))));
   }
-  return picture;
+  return pictures;
 }
 
 }  // namespace
 
 Picture heatmap_picture(const BankGrid& grid, const std::vector<double>& values, double largest, int64_t side) {
-  Picture picture(side, side);
-  for (int64_t y = 0; y < side; ++y) {
-    for (int64_t x = 0; x < side; ++x) {
-      const auto row = static_cast<size_t>(y * grid.rows / side * grid.columns + x * grid.columns / side);
-      blend(picture.row(y) + 3 * x, heat(largest > 0 && row < values.size() ? values[row] / largest : 0), 1);
+  const double rows = grid.patch_height * static_cast<double>(grid.rows), columns = grid.patch_width * static_cast<double>(grid.columns);
+  const auto of_side = [&](double length) { return std::max<int64_t>(1, std::llround(static_cast<double>(side) * length)); };
+  Picture picture(of_side(rows / std::max(rows, columns)), of_side(columns / std::max(rows, columns)));
+  for (int64_t y = 0; y < picture.height; ++y) {
+    for (int64_t x = 0; x < picture.width; ++x) {
+      const auto row = static_cast<size_t>(y * grid.rows / picture.height * grid.columns + x * grid.columns / picture.width);
+      const Rgb colour = heat(largest > 0 && row < values.size() ? values[row] / largest : 0);
+      for (size_t c = 0; c < 3; ++c) picture.row(y)[static_cast<size_t>(3 * x) + c] = static_cast<uint8_t>(std::lround(colour[c]));
     }
   }
   return picture;
 }
 
-Picture reading_picture(const ShownExample& example, int64_t side) {
-  Picture picture = enlarged(example.image, side);
-  const auto reading =
-      std::find_if(example.readings.begin(), example.readings.end(), [](const ExampleReading& one) { return !one.learnable; });
-  if (reading == example.readings.end()) return picture;
-  const int64_t height = reading->resolution > 0 ? reading->resolution : example.image.size(1);
-  const int64_t width = reading->resolution > 0 ? reading->resolution : example.image.size(2);
-  const int64_t columns = std::max<int64_t>(1, width / reading->patch);
-  for (size_t t = 0; t < reading->steps.size(); ++t) {
-    const Rgb colour = parsed(step_colour(t, reading->steps.size()));
-    for (size_t k = 0; k < reading->steps[t].rows.size(); ++k) {
-      const int64_t row = reading->steps[t].rows[k];
-      const int64_t top = row / columns * reading->patch * side / height, left = row % columns * reading->patch * side / width;
-      const int64_t bottom = std::min(side, (row / columns + 1) * reading->patch * side / height),
-                    right = std::min(side, (row % columns + 1) * reading->patch * side / width);
-      for (int64_t y = top; y < bottom; ++y) {
-        for (int64_t x = left; x < right; ++x) {
-          const bool edge = y == top || x == left || y + 1 == bottom || x + 1 == right;
-          blend(picture.row(y) + 3 * x, colour, edge ? 1 : 0.15 + 0.65 * reading->steps[t].weights[k]);
-        }
-      }
-    }
+Picture with_colour_bar(const Picture& picture, double largest, const std::string& title) {
+  constexpr int64_t kBar = 18, kEdge = kLine / 2;
+  const std::vector<double> ticks = axis_ticks(0, largest, 5);
+  const std::vector<std::string> texts = tick_texts(ticks, true);
+  int64_t widest = 0;
+  for (const std::string& text : texts) widest = std::max(widest, text_length(text.size(), kDot));
+  const int64_t bar = kEdge + picture.width + 2 * kGap, numbers = bar + kBar + kGap, name = numbers + widest + kGap;
+  const std::string letters = drawable(title, title.size());
+  const int64_t title_height = text_length(letters.size(), kDot);
+  Canvas canvas(std::max(picture.height, title_height) + 2 * kEdge, name + kLine + kEdge);
+  canvas.copy(picture, kEdge, kEdge);
+  for (int64_t y = 0; y < picture.height; ++y) {
+    canvas.blend({kEdge + y, bar, 1, kBar}, heat(1 - (static_cast<double>(y) + 0.5) / static_cast<double>(picture.height)), 1);
   }
-  return picture;
+  for (size_t i = 0; i < ticks.size(); ++i) {
+    if (ticks[i] > largest && i > 0) continue;
+    const double place = largest > 0 ? 1 - ticks[i] / largest : 1;
+    const auto line = kEdge + std::lround(place * static_cast<double>(picture.height - 1));
+    canvas.blend({line, bar + kBar, 1, 4}, kSoft, 1);
+    canvas.text(texts[i], line - kGlyphBase * kDot / 2, numbers, kDot, kSoft);
+  }
+  canvas.text(letters, (canvas.picture.height - title_height) / 2, name, kDot, kInk, true);
+  return canvas.picture;
+}
+
+Picture with_title(const Picture& picture, const std::string& title) {
+  const auto room = [&](int64_t dot) { return static_cast<size_t>((picture.width + dot) / (kGlyphAdvance * dot)); };
+  const std::string whole = drawable(title, title.size());
+  const int64_t dot = whole.size() <= room(kDot) ? kDot : 1;
+  Canvas canvas(picture.height + kLine + 4, picture.width);
+  canvas.text(drawable(title, room(dot)), (kDot - dot) * kGlyphBase, 0, dot, kInk);
+  canvas.copy(picture, kLine + 4, 0);
+  return canvas.picture;
 }
 
 Picture montage(const std::vector<Picture>& pictures, int64_t columns) {
-  constexpr int64_t kGap = 8;
   if (pictures.empty()) return Picture(1, 1, 255);
   const int64_t height = pictures.front().height, width = pictures.front().width, count = static_cast<int64_t>(pictures.size());
   const int64_t across = std::min(columns, count), lines = (count + across - 1) / across;
-  Picture whole(lines * (height + kGap) + kGap, across * (width + kGap) + kGap, 255);
+  Canvas whole(lines * (height + kGap) + kGap, across * (width + kGap) + kGap);
   for (int64_t i = 0; i < count; ++i) {
     const Picture& one = pictures[static_cast<size_t>(i)];
     ADATAPE_CHECK(one.height == height && one.width == width, "montage", "expected pictures of ", height, " x ", width, ", got ",
                   one.height, " x ", one.width);
-    const int64_t top = kGap + i / across * (height + kGap), left = kGap + i % across * (width + kGap);
-    for (int64_t y = 0; y < height; ++y) std::copy_n(one.row(y), 3 * width, whole.row(top + y) + 3 * left);
+    whole.copy(one, kGap + i / across * (height + kGap), kGap + i % across * (width + kGap));
   }
-  return whole;
+  return whole.picture;
 }
 
 std::vector<std::string> write_survey_pictures(const ReadingSurvey& survey, const std::string& folder) {
@@ -109,25 +112,30 @@ std::vector<std::string> write_survey_pictures(const ReadingSurvey& survey, cons
     write_png(folder + "/" + name, picture);
     names.push_back(name);
   };
+  write("length_by_class.png", draw_chart(length_by_class(survey)));
+  write("length_by_loss.png", draw_chart(length_by_difficulty(survey, Difficulty::kLoss)));
+  write("length_by_margin.png", draw_chart(length_by_difficulty(survey, Difficulty::kMargin)));
   for (const ReaderSurvey& reader : survey.readers) {
     if (!reader.grid) continue;
     const std::string prefix = concat("reader_", reader.reader, "_");
+    const double most = *std::max_element(reader.read.begin(), reader.read.end());
     write(prefix + "heatmap.png",
-          heatmap_picture(*reader.grid, reader.read, *std::max_element(reader.read.begin(), reader.read.end()), 480));
+          with_colour_bar(heatmap_picture(*reader.grid, reader.read, most, kHeatmapSide), most, "share of the examples"));
+    write(prefix + "centre.png", draw_chart(centre_bias(reader)));
     double largest = 0;
     for (const std::vector<double>& values : reader.by_class) {
       for (const double value : values) largest = std::max(largest, value);
     }
     std::vector<Picture> classes;
-    for (const std::vector<double>& values : reader.by_class) classes.push_back(heatmap_picture(*reader.grid, values, largest, 160));
-    write(prefix + "classes.png", montage(classes, 5));
+    for (size_t c = 0; c < reader.by_class.size(); ++c) {
+      classes.push_back(
+          with_title(heatmap_picture(*reader.grid, reader.by_class[c], largest, kClassSide), class_name(survey, static_cast<int64_t>(c))));
+    }
+    write(prefix + "classes.png", with_colour_bar(montage(classes, 5), largest, "share of the class"));
   }
   for (const auto& [name, examples] : {std::pair{"shortest.png", &survey.shortest}, std::pair{"longest.png", &survey.longest}}) {
-    std::vector<Picture> pictures;
-    for (const ShownExample& example : *examples) {
-      if (example.image.defined()) pictures.push_back(reading_picture(example, 280));
-    }
-    if (!pictures.empty()) write(name, montage(pictures, 4));
+    const std::vector<Picture> pictures = example_pictures(survey, *examples);
+    if (!pictures.empty()) write(name, montage(pictures, 2));
   }
   return names;
 }

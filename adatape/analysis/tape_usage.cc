@@ -7,7 +7,9 @@
 #include <numeric>
 
 #include "adatape/core/check.h"
+#include "adatape/data/preprocess.h"
 #include "adatape/models/tape_front.h"
+#include "adatape/tasks/image_classification/image_classification_config.h"
 
 namespace adatape {
 namespace {
@@ -23,6 +25,16 @@ int64_t bank_rows_of(const TapeBankConfig& bank, const InputSpec& spec, int64_t 
   if (spec.sequences()) return symbols;
   const int64_t height = bank.resolution > 0 ? bank.resolution : spec.height, width = bank.resolution > 0 ? bank.resolution : spec.width;
   return (height / bank.patch) * (width / bank.patch);
+}
+
+// How a task makes numbers of pictures; those that do not say give -1 .. 1.
+Preprocess preprocess_of(const TaskConfig& task, const InputSpec& spec) {
+  if (const auto* images = dynamic_cast<const ImageClassificationConfig*>(&task)) return images->preprocess();
+  Preprocess preprocess;
+  preprocess.channels = spec.channels;
+  preprocess.height = spec.height;
+  preprocess.width = spec.width;
+  return preprocess;
 }
 
 }  // namespace
@@ -64,15 +76,18 @@ ExampleReading example_reading(const TapeReading& reading, int64_t b, const Tape
   return result;
 }
 
-ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
-                           const TapeFrontConfig& config, const InputSpec& spec) {
+ShownExample shown_example(const LoadedRun& run, const ModelOutput& output, const Batch& batch, int64_t b, int64_t first,
+                           double covariate) {
+  const auto& config = dynamic_cast<const TapeFrontConfig&>(*run.config.model);
+  const InputSpec spec = run.task->input_spec();
   ShownExample example;
   example.index = first + b;
   example.label = batch.labels[b].item<int64_t>();
   example.answer = output.logits[b].argmax().item<int64_t>();
   example.covariate = covariate;
   if (batch.images.defined()) {
-    example.image = batch.images[b].to(at::kCPU).contiguous();
+    const at::Tensor planes = batch.images[b].to(at::kCPU, at::kFloat).contiguous();
+    example.picture = picture_of_planes(planes.const_data_ptr<float>(), preprocess_of(*run.config.task, spec));
   } else if (batch.vectors.defined()) {
     example.symbols.resize(static_cast<size_t>(batch.offsets[static_cast<size_t>(b) + 1] - batch.offsets[static_cast<size_t>(b)]));
     std::iota(example.symbols.begin(), example.symbols.end(), 0);
@@ -201,7 +216,7 @@ TapeUsage measure_tape_usage(const LoadedRun& run, at::Device device, int64_t ex
       const bool wrong = correct[static_cast<size_t>(b)] == 0;
       if (first + b >= shown && (wrong_shown || !wrong || shown == 0)) continue;
       wrong_shown = wrong_shown || wrong;
-      usage.shown.push_back(shown_example(output, batch, b, first, covariates[static_cast<size_t>(b)], *config, spec));
+      usage.shown.push_back(shown_example(run, output, batch, b, first, covariates[static_cast<size_t>(b)]));
     }
   }
   usage.cost = cost.parts();

@@ -12,6 +12,7 @@
 
 #include "adatape/analysis/bank_grid.h"
 #include "adatape/analysis/cost.h"
+#include "adatape/data/picture.h"
 #include "adatape/train/run_folder.h"
 
 namespace adatape {
@@ -43,7 +44,7 @@ ExampleReading example_reading(const TapeReading& reading, int64_t b, const Tape
 struct ShownExample {
   int64_t index = 0;             // in the test split
   std::vector<int64_t> symbols;  // of a sequence; where it is one of vectors, their places
-  at::Tensor image;              // float32 [C, H, W] in [-1, 1]; undefined for sequences
+  Picture picture;               // as the model saw it; without pixels for sequences
   int64_t label = 0, answer = 0;
   double covariate = 0;
   std::vector<ExampleReading> readings;
@@ -72,9 +73,8 @@ struct TapeUsage {
   ObjectShare on_object;  // of image banks, where the task knows where the thing to be recognised lies; else without examples
 };
 
-// Example b of a batch whose first one is number `first` of its split.
-ShownExample shown_example(const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate,
-                           const TapeFrontConfig& config, const InputSpec& spec);
+// Example b of a batch whose first one is number `first` of its split, by a model with readers.
+ShownExample shown_example(const LoadedRun& run, const ModelOutput& output, const Batch& batch, int64_t b, int64_t first, double covariate);
 
 // Runs the model on the first `examples` test examples. Kept for showing: the first `shown` ones, and the first that the model gets wrong
 // if there is one among the rest (only for models with readers). Models that neither read nor halt take at most kCostExamples, for the cost

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "adatape/analysis/number_text.h"
+#include "adatape/analysis/page.h"
 #include "adatape/analysis/report.h"
 #include "adatape/analysis/survey_page.h"
 #include "adatape/analysis/survey_pictures.h"
@@ -25,12 +26,12 @@ constexpr int64_t kShownExamples = 4;
 
 constexpr const char* kMore =
     "Writes into DIR:\n"
-    "  analysis.html          opens offline in a browser: where the model reads over the data set and for each class, against the "
-    "distance\n"
-    "                         from the centre; tape length by class and difficulty; the examples with the shortest and longest tapes\n"
-    "  analysis.json          the numbers behind it\n"
-    "  reader_R_heatmap.png, reader_R_classes.png, shortest.png, longest.png   for banks of images\n"
-    "  plotly.min.js          draws the plots of analysis.html and must stay beside it\n"
+    "  analysis.html   one file that opens offline in a browser: where the model reads over the data set and for each class, against the\n"
+    "                  distance from the centre; tape length by class and difficulty; the examples with the shortest and longest tapes\n"
+    "  analysis.json   the numbers behind it\n"
+    "  length_by_class.png, length_by_loss.png, length_by_margin.png\n"
+    "  reader_R_heatmap.png, reader_R_classes.png, reader_R_centre.png   where it reads, for banks of images\n"
+    "  shortest.png, longest.png   what was read of the images with the shortest and the longest tapes\n"
     "Where the task knows where the thing to be recognised lies (cluttered_scenes), the share of what was read that lies on it is given\n"
     "against chance.\n"
     "\n"
@@ -68,9 +69,10 @@ int analyse(const Arguments& arguments) {
   progress.finish();
   make_directories(output);
   const std::vector<std::string> pictures = write_survey_pictures(survey, output);
-  write_file_atomically(output + "/analysis.json", survey_json(survey).dump(1) + "\n");
-  write_file_atomically(output + "/plotly.min.js", script);
-  write_file_atomically(output + "/analysis.html", survey_html(survey, run.config.label, remark, command_line(), run.task->symbol_names()));
+  write_file_atomically(output + "/analysis.json",
+                        survey_json(survey).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomically(output + "/analysis.html",
+                        self_contained(survey_html(survey, run.config.label, remark, command_line(), run.task->symbol_names()), script));
   if (survey.on_object.examples() > 0) {
     std::cout << "  read on the object   " << percent_text(survey.on_object.rows()) << " of the rows, "
               << percent_text(survey.on_object.weighted()) << " by weight; by chance " << percent_text(survey.on_object.chance()) << "\n";

@@ -20,7 +20,7 @@ constexpr const char* kMore =
     "processor's time, which a busy machine does not stretch); the median counts. Models that halt by depth are made to: A-ViT as its\n"
     "published FLOPs say, Universal Transformers, of whom no mean is published, at depths spread evenly.\n"
     "AdaTape reads as long a tape as random weights make it read.\n"
-    "Writes into --output: report.html (opens offline), results.json and plotly.min.js.\n"
+    "Writes into --output: report.html (one file that opens offline) and results.json.\n"
     "\n"
     "Examples:\n"
     "  adatape bench models                                       all families, tiny, small and base, patches of 16 and 32\n"
@@ -115,7 +115,7 @@ std::function<int()> declare_bench(CLI::App& app) {
       ->type_name("SHARE");
   app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
-  app.add_option("--output,-o", arguments->output, "folder for report.html, results.json and plotly.min.js; made if need be")
+  app.add_option("--output,-o", arguments->output, "folder for report.html and results.json; made if need be")
       ->type_name("DIR")
       ->capture_default_str();
   app.add_flag("--json", arguments->json, "results.json on stdout in the place of the table, no progress");

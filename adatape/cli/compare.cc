@@ -22,9 +22,9 @@ constexpr int64_t kShownExamples = 3;
 
 constexpr const char* kMore =
     "Writes into DIR, which may hold other files (the runs themselves, say):\n"
-    "  report.html    opens offline in a browser: table, learning curves, tape lengths, what single examples read, every draw\n"
+    "  report.html    one file that opens offline in a browser: table, learning curves, tape lengths, what single examples read, every "
+    "draw\n"
     "  results.json   {\"runs\": [a row for each model and seed]}, each row the result.json of its run\n"
-    "  plotly.min.js  draws the plots of report.html and must stay beside it\n"
     "\n"
     "Runs with the same label and the same configuration but for seed and learning rate are one row of the table. Of several learning "
     "rates\n"
@@ -107,7 +107,7 @@ std::function<int()> declare_compare(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
   app.footer(kMore);
   app.add_option("RUN", arguments->runs, "run folders that adatape train wrote")->required()->type_name("");
-  app.add_option("--output,-o", arguments->output, "folder for report.html, results.json and plotly.min.js; made if need be")
+  app.add_option("--output,-o", arguments->output, "folder for report.html and results.json; made if need be")
       ->required()
       ->type_name("DIR");
   app.add_option("--examples", arguments->examples, "test examples that tape lengths and cost by part are measured on")

@@ -72,11 +72,10 @@ class Predictor {
  public:
   Predictor(const Arguments& arguments, at::Device device)
       : arguments_(arguments), device_(device), run_(load_run(arguments.folder, arguments.assignments, device, /*with_task=*/false)) {
-    const auto* task = dynamic_cast<const ImageClassificationConfig*>(run_.config.task.get());
-    ADATAPE_CHECK(task != nullptr, arguments.folder, "expected a model of pictures, got one of task ", run_.config.task->name);
-    preprocess_ = task->preprocess();
-    classes_ = task->class_names();
-    sigmoid_ = task->loss == "sigmoid";
+    images_ = dynamic_cast<const ImageClassificationConfig*>(run_.config.task.get());
+    ADATAPE_CHECK(images_ != nullptr, arguments.folder, "expected a model of pictures, got one of task ", run_.config.task->name);
+    preprocess_ = images_->preprocess();
+    classes_ = images_->class_names();
     if (!arguments.show.empty()) {
       const auto* tape = dynamic_cast<const TapeFrontConfig*>(run_.config.model.get());
       const auto in_picture = [&](const TapeReaderConfig& reader) {
@@ -142,7 +141,7 @@ class Predictor {
   }
 
   ordered_json top_of(const at::Tensor& logits) const {
-    const at::Tensor row = logits[0].to(at::kDouble), shares = sigmoid_ ? row.sigmoid() : row.softmax(0);
+    const at::Tensor shares = images_->class_probabilities(logits)[0];
     const auto [values, indices] = shares.topk(std::min(arguments_.top, shares.numel()));
     ordered_json top = ordered_json::array();
     for (int64_t i = 0; i < values.numel(); ++i) {
@@ -207,10 +206,10 @@ class Predictor {
   const Arguments& arguments_;
   const at::Device device_;
   LoadedRun run_;
+  const ImageClassificationConfig* images_ = nullptr;  // of run_
   std::optional<TapeSetting> budget_;
   Preprocess preprocess_;
   std::vector<std::string> classes_;
-  bool sigmoid_ = false;               // each class for itself: probabilities do not add up to 1
   std::vector<std::string> drawings_;  // of --show, a path for each picture
 };
 

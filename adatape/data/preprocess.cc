@@ -38,6 +38,21 @@ void write_plane(const uint8_t* from, int64_t stride, int64_t height, int64_t wi
   }
 }
 
+struct Normalisation {
+  double mean, deviation;
+};
+
+Normalisation normalisation(const Preprocess& preprocess, int64_t channel) {
+  const auto of_channel = [&](const std::vector<double>& values, const char* name) {
+    ADATAPE_CHECK(values.size() == 1 || static_cast<int64_t>(values.size()) == preprocess.channels, "preprocessing", "expected 1 or ",
+                  preprocess.channels, " numbers as ", name, ", got ", values.size());
+    return values.size() == 1 ? values.front() : values[static_cast<size_t>(channel)];
+  };
+  const Normalisation result{of_channel(preprocess.mean, "mean"), of_channel(preprocess.deviation, "std")};
+  ADATAPE_CHECK(result.deviation > 0, "preprocessing", "expected std > 0, got ", result.deviation);
+  return result;
+}
+
 }  // namespace
 
 uint8_t grey_of(const uint8_t* rgb) { return static_cast<uint8_t>((299 * rgb[0] + 587 * rgb[1] + 114 * rgb[2] + 500) / 1000); }
@@ -65,14 +80,8 @@ Picture centre_view(const Picture& picture, const Preprocess& preprocess) {
 PlaneWriter::PlaneWriter(const Preprocess& preprocess)
     : channels_(preprocess.channels), height_(preprocess.height), width_(preprocess.width) {
   ADATAPE_CHECK(channels_ == 1 || channels_ == 3, "preprocessing", "expected 1 or 3 channels, got ", channels_);
-  const auto of_channel = [&](const std::vector<double>& values, int64_t channel, const char* name) {
-    ADATAPE_CHECK(values.size() == 1 || static_cast<int64_t>(values.size()) == channels_, "preprocessing", "expected 1 or ", channels_,
-                  " numbers as ", name, ", got ", values.size());
-    return values.size() == 1 ? values.front() : values[static_cast<size_t>(channel)];
-  };
   for (int64_t channel = 0; channel < channels_; ++channel) {
-    const double mean = of_channel(preprocess.mean, channel, "mean"), deviation = of_channel(preprocess.deviation, channel, "std");
-    ADATAPE_CHECK(deviation > 0, "preprocessing", "expected std > 0, got ", deviation);
+    const auto [mean, deviation] = normalisation(preprocess, channel);
     const auto divisor = static_cast<float>(255 * deviation), shift = static_cast<float>(mean / deviation);
     std::array<float, 256>& values = value_of_byte_.emplace_back();
     for (size_t byte = 0; byte < values.size(); ++byte) values[byte] = static_cast<float>(byte) / divisor - shift;
@@ -96,6 +105,20 @@ void PlaneWriter::write(const Picture& picture, const Move& move, float* to) con
 void PlaneWriter::write_grey(const uint8_t* grey, const Move& move, float* to) const {
   ADATAPE_CHECK(channels_ == 1, "preprocessing", "expected a writer of one channel, got ", channels_);
   write_plane(grey, 1, height_, width_, move, value_of_byte_.front(), to);
+}
+
+Picture picture_of_planes(const float* planes, const Preprocess& preprocess) {
+  Picture picture(preprocess.height, preprocess.width);
+  const int64_t pixels = preprocess.height * preprocess.width;
+  for (int64_t c = 0; c < 3; ++c) {
+    const int64_t channel = std::min(c, preprocess.channels - 1);
+    const auto [mean, deviation] = normalisation(preprocess, channel);
+    for (int64_t i = 0; i < pixels; ++i) {
+      const double share = static_cast<double>(planes[channel * pixels + i]) * deviation + mean;
+      picture.pixels[static_cast<size_t>(3 * i + c)] = static_cast<uint8_t>(std::lround(255 * std::clamp(share, 0.0, 1.0)));
+    }
+  }
+  return picture;
 }
 
 }  // namespace adatape

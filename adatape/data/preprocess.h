@@ -48,4 +48,8 @@ class PlaneWriter {
   std::vector<std::array<float, 256>> value_of_byte_;  // of each channel
 };
 
+// The picture back from planes [channels, height, width] of floats that a PlaneWriter of the same settings wrote, exactly; a grey one has
+// equal red, green and blue. Other values become the nearest byte.
+Picture picture_of_planes(const float* planes, const Preprocess& preprocess);
+
 }  // namespace adatape

@@ -7,9 +7,10 @@
 
 namespace adatape {
 
-void ClassificationMetrics::add(const at::Tensor& logits, const at::Tensor& labels) {
-  ADATAPE_CHECK(logits.dim() == 2 && labels.dim() == 1 && logits.size(0) == labels.size(0), "classification metrics",
-                "expected logits [B, C] and labels [B], got ", logits.sizes(), " and ", labels.sizes());
+void ClassificationMetrics::add(const at::Tensor& logits, const at::Tensor& probabilities, const at::Tensor& labels) {
+  ADATAPE_CHECK(logits.dim() == 2 && probabilities.sizes() == logits.sizes() && labels.dim() == 1 && logits.size(0) == labels.size(0),
+                "classification metrics", "expected logits and probabilities [B, C] and labels [B], got ", logits.sizes(), ", ",
+                probabilities.sizes(), " and ", labels.sizes());
   ADATAPE_CHECK(classes_ == 0 || classes_ == logits.size(1), "classification metrics", "expected ", classes_, " classes as before, got ",
                 logits.size(1));
   classes_ = logits.size(1);
@@ -17,18 +18,15 @@ void ClassificationMetrics::add(const at::Tensor& logits, const at::Tensor& labe
     confusion_.assign(static_cast<size_t>(classes_), std::vector<int64_t>(static_cast<size_t>(classes_)));
   }
   const at::Tensor values = logits.detach().to(at::kCPU, at::kFloat).contiguous(), answers = labels.to(at::kCPU, at::kLong).contiguous();
+  const at::Tensor shares = probabilities.detach().to(at::kCPU, at::kDouble).contiguous();
   for (int64_t b = 0; b < values.size(0); ++b) {
     const float* row = values.const_data_ptr<float>() + b * classes_;
     const int64_t label = answers.const_data_ptr<int64_t>()[b];
     ADATAPE_CHECK(label >= 0 && label < classes_, "classification metrics", "expected labels below ", classes_, ", got ", label);
     const int64_t answer = std::max_element(row, row + classes_) - row;
-    double sum = 0;
     int64_t ahead = 0;  // classes with at least the label's logit
-    for (int64_t c = 0; c < classes_; ++c) {
-      sum += std::exp(static_cast<double>(row[c]) - row[answer]);
-      ahead += c != label && row[c] >= row[label];
-    }
-    const double probability = 1 / sum;
+    for (int64_t c = 0; c < classes_; ++c) ahead += c != label && row[c] >= row[label];
+    const double probability = shares.const_data_ptr<double>()[b * classes_ + answer];
     const auto bin = std::isfinite(probability) ? static_cast<size_t>(probability * static_cast<double>(bins_.size())) : 0;
     Bin& of = bins_[std::min(bin, bins_.size() - 1)];
     ++of.examples;

@@ -9,17 +9,18 @@
 
 namespace adatape {
 
-// Adds up batches of logits [B, C] and labels int64 [B].
+// Adds up batches.
 class ClassificationMetrics {
  public:
   static constexpr int64_t kMostClasses = 100;  // of a confusion matrix that is kept
 
-  void add(const at::Tensor& logits, const at::Tensor& labels);
+  // logits [B, C], probabilities of the classes [B, C] (tasks' class_probabilities), labels int64 [B].
+  void add(const at::Tensor& logits, const at::Tensor& probabilities, const at::Tensor& labels);
 
   int64_t classes() const { return classes_; }
   // Share of examples whose class is among the five largest logits (ties count against it); 1 with up to five classes.
   double top5_accuracy() const;
-  // Expected calibration error: mean over 15 equal bins of the largest softmax probability, weighted by their examples, of
+  // Expected calibration error: mean over 15 equal bins of the answer's probability, weighted by their examples, of
   // |accuracy - mean probability|. Source: arXiv 1706.04599.
   double calibration_error() const;
   // [C][C] counts, a row a true class, a column an answer; empty beyond kMostClasses.

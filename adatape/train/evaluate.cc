@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "adatape/core/check.h"
+#include "adatape/tasks/image_classification/image_classification_task.h"
 
 namespace adatape {
 namespace {
@@ -143,7 +144,8 @@ EvaluationResult evaluate(Model& model, const Task& task, Split split, int64_t e
     for (const AuxiliaryLoss& auxiliary : output.auxiliary_losses) sums.auxiliary[auxiliary.name] += sum_of(auxiliary.values);
     if (!quick) {
       sums.add_groups(task.example_covariate(batch), correct);
-      if (batch.labels.defined() && !task.input_spec().answers_each) result.classification.add(output.logits, batch.labels);
+      if (batch.labels.defined() && !task.input_spec().answers_each)
+        result.classification.add(output.logits, class_probabilities(task, output.logits), batch.labels);
     }
     if (progress) progress(first + batch.size());
   }

@@ -1,5 +1,4 @@
 #include "adatape/analysis/reading_survey.h"
-#include "adatape/models/adatape.h"
 
 #include <numeric>
 
@@ -76,13 +75,15 @@ class SurveyTest : public ::testing::Test {
     file("t10k", kTest);
   }
 
-  LoadedRun run_of(const std::string& model) const {
+  static constexpr const char* kScenes =
+      "name = \"cluttered_scenes\"\nheight = 8\nwidth = 8\ncanvas = 24\nlargest_piece = 6\nsmallest_piece = 4\n";
+
+  LoadedRun run_of(const std::string& model, const std::string& task = kScenes) const {
     LoadedRun run;
     run.folder = "here";
     run.config = RunConfig::from_document(ConfigDocument::from_text(
-        "[task]\nname = \"cluttered_scenes\"\nheight = 8\nwidth = 8\nclasses = 3\nvalidation_examples = 4\ncanvas = 24\nlargest_piece = 6\n"
-        "smallest_piece = 4\npath = \"" +
-        folder_.path() + "\"\n[model]\nwidth = 16\nheads = 2\nffn_width = 16\npatch = 8\n" + model + "[evaluation]\nbatch_size = 17\n"));
+        "[task]\n" + task + "classes = 3\nvalidation_examples = 4\npath = \"" + folder_.path() +
+        "\"\n[model]\nwidth = 16\nheads = 2\nffn_width = 16\npatch = 8\n" + model + "[evaluation]\nbatch_size = 17\n"));
     run.task = find_task(run.config.task->name).make_task(*run.config.task);
     run.model = find_model(run.config.model->name).make_model(*run.config.model, run.task->input_spec());
     torch::NoGradGuard no_grad;
@@ -94,10 +95,15 @@ class SurveyTest : public ::testing::Test {
     }
     return run;
   }
-  LoadedRun tape_run() const {
+  LoadedRun tape_run(const std::string& task = kScenes) const {
     return run_of(
         "name = \"adatape\"\n[[model.banks]]\nname = \"input\"\npatch = 4\n[[model.readers]]\nmax_tape_tokens = 6\nthreshold = 2.0\n"
-        "rows_per_step = 3\n");
+        "rows_per_step = 3\n",
+        task);
+  }
+  Picture decoded(const std::string& name) const {
+    const std::string bytes = read_file(folder_.file(name));
+    return decode_picture({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), name});
   }
   TemporaryFolder folder_;
 };
@@ -150,21 +156,56 @@ TEST_F(SurveyTest, BecomesAPageAndPictures) {
                                HasSubstr("Shortest"), HasSubstr("by chance"), ::testing::Not(HasSubstr("Garments"))));
   EXPECT_EQ(survey_heatmap(survey.readers[0], -1)["data"][0]["z"].size(), 6u);
   EXPECT_NEAR(survey_heatmap(survey.readers[0], 1)["data"][0]["z"][2][3].get<double>(), survey.readers[0].by_class[1][15], 1e-4);
-  EXPECT_EQ(length_by_class(survey)["data"][0]["x"].size(), 3u);
-  const Figure difficulty = length_by_difficulty(survey, Difficulty::kLoss);
-  EXPECT_EQ(difficulty["data"][0]["x"], nlohmann::ordered_json::parse("[1,2,3,4,5,6,7,8,9,10]"));  // equal medians have places of their own
+  const Chart by_class = length_by_class(survey);
+  EXPECT_EQ(by_class.names, (std::vector<std::string>{"0", "1", "2"}));
+  double all = 0;
+  for (size_t c = 0; c < 3; ++c)
+    all += by_class.points[c].y * static_cast<double>(std::count(survey.labels.begin(), survey.labels.end(), c));
+  EXPECT_NEAR(all, std::accumulate(survey.lengths.begin(), survey.lengths.end(), 0.0), 1e-9);
+  const Figure difficulty = figure_of(length_by_difficulty(survey, Difficulty::kLoss), 320);
+  EXPECT_EQ(difficulty["data"][0]["x"],
+            nlohmann::ordered_json::parse("[0.0,1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0,9.0]"));  // equal medians have places of their own
   EXPECT_EQ(difficulty["layout"]["xaxis"]["ticktext"].size(), 10u);
   EXPECT_FALSE(difficulty["layout"]["xaxis"].contains("type"));
-  EXPECT_EQ(survey_json(survey)["by_example"]["tape_length"].size(), static_cast<size_t>(kTest));
+  const ordered_json json = survey_json(survey);
+  EXPECT_EQ(json["by_example"]["tape_length"].size(), static_cast<size_t>(kTest));
+  EXPECT_EQ(json["class_names"], ordered_json({"0", "1", "2"}));
+  EXPECT_EQ(json["readers"][0]["by_class"].get<std::vector<std::vector<double>>>(), survey.readers[0].by_class);
 
   const std::vector<std::string> names = write_survey_pictures(survey, folder_.path());
-  EXPECT_EQ(names, (std::vector<std::string>{"reader_0_heatmap.png", "reader_0_classes.png", "shortest.png", "longest.png"}));
-  const auto decoded = [&](const std::string& name) {
-    const std::string bytes = read_file(folder_.file(name));
-    return decode_picture({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), name});
-  };
-  EXPECT_EQ(decoded("reader_0_heatmap.png").width, 480);
-  EXPECT_EQ(decoded("shortest.png").width, 2 * 280 + 3 * 8);
+  EXPECT_EQ(names, (std::vector<std::string>{"length_by_class.png", "length_by_loss.png", "length_by_margin.png", "reader_0_heatmap.png",
+                                             "reader_0_centre.png", "reader_0_classes.png", "shortest.png", "longest.png"}));
+  for (const std::string& name : names) EXPECT_GT(decoded(name).width, 500) << name;
+  EXPECT_EQ(decoded("shortest.png").width, 2 * (288 + 8 + 288) + 3 * 8);  // 24 pixels, twelve times as large
+}
+
+// Images of 16 x 8 with another mean and deviation than 0.5, and a loss of each class for itself.
+TEST_F(SurveyTest, ShowsPicturesInTheirOwnColoursAndTheTasksProbabilities) {
+  std::string pixels;
+  for (uint32_t i = 0; i < 12 * 8 * 16; ++i) pixels.push_back(static_cast<char>(i * 29 % 251));
+  for (const char* prefix : {"train", "t10k"}) {
+    write_bytes(folder_.file(std::string(prefix) + "-images-idx3-ubyte"), idx_bytes({12, 8, 16}, pixels));
+    write_bytes(folder_.file(std::string(prefix) + "-labels-idx1-ubyte"), idx_bytes({12}, std::string("\0\1\2\0\1\2\0\1\2\0\1\2", 12)));
+  }
+  const LoadedRun run =
+      tape_run("name = \"image_classification\"\nheight = 8\nwidth = 16\nmean = [0.485]\nstd = [0.229]\nloss = \"sigmoid\"\n");
+  const ReadingSurvey survey = survey_readings(run, at::kCPU, 12, 1);
+  const ShownExample& shown = survey.longest.front();
+  ASSERT_EQ(shown.picture.height, 8);
+  ASSERT_EQ(shown.picture.width, 16);
+  for (int64_t i = 0; i < 8 * 16; ++i)
+    ASSERT_EQ(shown.picture.pixels[static_cast<size_t>(3 * i)], static_cast<uint8_t>(pixels[static_cast<size_t>(shown.index * 128 + i)]));
+  write_survey_pictures(survey, folder_.path());
+  EXPECT_EQ(decoded("longest.png").width, 2 * 560 + 3 * 8);  // twice as wide as high
+  EXPECT_NEAR(static_cast<double>(decoded("longest.png").height), 280 + 2 * 8, 30);
+
+  const torch::NoGradGuard no_grad;
+  const at::Tensor sigmoids = run.model->forward(run.task->held_out_batch(Split::kTest, 0, 12), {}).logits.sigmoid();
+  for (int64_t i = 0; i < 12; ++i) {
+    const at::Tensor others = sigmoids[i].clone();
+    others[i % 3] = 0;
+    EXPECT_NEAR(survey.margins[static_cast<size_t>(i)], (sigmoids[i][i % 3] - others.max()).item<double>(), 1e-5);
+  }
 }
 
 TEST_F(SurveyTest, NeedsATape) {
@@ -180,19 +221,35 @@ TEST(SurveyPictures, BrightWhereMuchIsRead) {
   EXPECT_EQ(picture.row(9)[0], picture.row(0)[0]);
 }
 
-TEST(SurveyPictures, ShadesPatchesByWeight) {
-  ShownExample example;
-  example.image = -at::ones({1, 8, 8});  // black
-  ExampleReading reading;
-  reading.patch = 4;
-  reading.steps = {{{3, 0}, {0.9, 0.1}, 0.9}};
-  example.readings = {reading};
-  Picture picture = reading_picture(example, 80);
-  const auto blue = [&](int64_t y, int64_t x) { return static_cast<int>(picture.row(y)[3 * x + 2]); };
-  EXPECT_GT(blue(60, 60), blue(20, 20));  // patch 3 against patch 0
-  EXPECT_GT(blue(20, 20), 0);
-  EXPECT_GT(blue(0, 0), blue(20, 20));  // its outline
-  EXPECT_EQ(blue(20, 60), 0);           // patch 1 was not read
+TEST(SurveyPictures, KeepTheShapeOfTheImage) {
+  const BankGrid grid{1, 2, 4, 4, 4, 8};
+  const Picture picture = heatmap_picture(grid, {0, 1}, 1, 100);
+  EXPECT_EQ(picture.width, 100);
+  EXPECT_EQ(picture.height, 50);
+  EXPECT_LT(picture.row(0)[3 * 49], 20);
+  EXPECT_GT(picture.row(49)[3 * 50], 240);
+}
+
+TEST(SurveyPictures, StandBesideTheirScaleAndBelowTheirName) {
+  const BankGrid grid{1, 1, 4, 4, 4, 4};
+  Picture tile = with_title(heatmap_picture(grid, {1}, 1, 100), "Bag");
+  ASSERT_EQ(tile.width, 100);
+  int64_t dark = 0, first = tile.height;
+  for (int64_t y = 0; y < tile.height - 100; ++y) {
+    for (int64_t x = 0; x < 100; ++x) {
+      if (tile.row(y)[3 * x] > 60) continue;
+      ++dark;
+      first = std::min(first, y);
+      EXPECT_LT(x, 3 * 12);
+    }
+  }
+  EXPECT_GT(dark, 100);
+  EXPECT_EQ(first, 0);
+  const Picture whole = with_colour_bar(tile, 0.5, "share");
+  EXPECT_GT(whole.width, tile.width + 60);
+  const int64_t bar = 9 + 100 + 2 * 8 + 9;  // bright above, dark below
+  EXPECT_GT(whole.row(10)[3 * bar], 240);
+  EXPECT_LT(whole.row(9 + tile.height - 2)[3 * bar], 20);
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "adatape/analysis/report.h"
 #include "program.h"
 
 namespace adatape {
@@ -20,7 +21,9 @@ TEST_F(AnalyseCommandTest, WritesAPageAndData) {
                                                HasSubstr(" on 50 validation examples by --set model.readers.0.threshold=")));
   EXPECT_THAT(outcome.errors, ::testing::AllOf(HasSubstr("kernels: matrix products "), HasSubstr(", 1 threads\n")));
   EXPECT_THAT(content_of(path("tape/analysis/analysis.html")), HasSubstr("tape budget 3"));
-  EXPECT_TRUE(exists("tape/analysis/plotly.min.js"));
+  EXPECT_NE(content_of(path("tape/analysis/analysis.html")).find(plotly_script()), std::string::npos);
+  EXPECT_FALSE(exists("tape/analysis/plotly.min.js"));
+  EXPECT_TRUE(exists("tape/analysis/length_by_class.png") && exists("tape/analysis/length_by_margin.png"));
   EXPECT_EQ(nlohmann::json::parse(content_of(path("tape/analysis/analysis.json")))["examples"], 70);
 
   write("file", "");

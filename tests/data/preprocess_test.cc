@@ -69,6 +69,27 @@ TEST(PreprocessTest, MakesGreyOfColour) {
   EXPECT_FLOAT_EQ(plane[0], -1);
 }
 
+TEST(PreprocessTest, GivesThePictureBack) {
+  Preprocess preprocess{.height = 16, .width = 32, .mean = {0.485, 0.456, 0.406}, .deviation = {0.229, 0.224, 0.225}};  // of ImageNet
+  Picture picture(16, 32);
+  for (size_t i = 0; i < picture.pixels.size(); ++i)
+    picture.pixels[i] = static_cast<uint8_t>(i / 3 + 85 * (i % 3));  // all bytes, each channel
+  std::vector<float> planes(picture.pixels.size());
+  PlaneWriter(preprocess).write(picture, {}, planes.data());
+  EXPECT_EQ(picture_of_planes(planes.data(), preprocess).pixels, picture.pixels);
+
+  preprocess.channels = 1;
+  preprocess.mean = {0.1307};
+  preprocess.deviation = {0.3081};
+  PlaneWriter(preprocess).write(picture, {}, planes.data());
+  const Picture grey = picture_of_planes(planes.data(), preprocess);
+  for (size_t i = 0; i < grey.pixels.size(); ++i) ASSERT_EQ(grey.pixels[i], grey_of(&picture.pixels[i / 3 * 3])) << i;
+  planes[0] = 1e9f;
+  planes[1] = -1e9f;
+  EXPECT_EQ(picture_of_planes(planes.data(), preprocess).row(0)[0], 255);
+  EXPECT_EQ(picture_of_planes(planes.data(), preprocess).row(0)[3], 0);
+}
+
 TEST(PreprocessTest, SaysWhatIsWrong) {
   const auto refusal = [](Preprocess preprocess) -> std::string {
     try {

@@ -8,17 +8,22 @@ namespace {
 using testing::error_of;
 using ::testing::HasSubstr;
 
+// Probabilities as softmax gives them.
+void add(ClassificationMetrics& metrics, const torch::Tensor& logits, const at::Tensor& labels) {
+  metrics.add(logits, logits.softmax(1), labels);
+}
+
 at::Tensor labels_of(const std::vector<int64_t>& labels) { return torch::tensor(labels, torch::kInt64); }
 
 TEST(ClassificationMetrics, CountsTheFiveBest) {
   ClassificationMetrics metrics;
   // Ranks of the labels: first, fifth, sixth, and a tie of all, which counts against.
   const torch::Tensor falling = torch::arange(7, 0, -1, torch::kFloat32).repeat({3, 1});
-  metrics.add(torch::cat({falling, torch::zeros({1, 7})}), labels_of({0, 4, 5, 6}));
+  add(metrics, torch::cat({falling, torch::zeros({1, 7})}), labels_of({0, 4, 5, 6}));
   EXPECT_DOUBLE_EQ(metrics.top5_accuracy(), 0.5);
   EXPECT_EQ(metrics.confusion()[4], (std::vector<int64_t>{1, 0, 0, 0, 0, 0, 0}));
   ClassificationMetrics few;
-  few.add(torch::zeros({2, 3}), labels_of({0, 2}));
+  add(few, torch::zeros({2, 3}), labels_of({0, 2}));
   EXPECT_EQ(few.top5_accuracy(), 1);
 }
 
@@ -28,27 +33,44 @@ TEST(ClassificationMetrics, CalibrationErrorIsTheWeightedGap) {
     return torch::tensor({std::log(p), std::log(1 - p)}, torch::kFloat32).repeat({count, 1});
   };
   ClassificationMetrics calibrated;
-  calibrated.add(logits(0.75, 4), labels_of({0, 0, 0, 1}));
+  add(calibrated, logits(0.75, 4), labels_of({0, 0, 0, 1}));
   EXPECT_NEAR(calibrated.calibration_error(), 0, 1e-6);
   ClassificationMetrics both;
-  both.add(logits(0.75, 4), labels_of({0, 0, 0, 1}));
-  both.add(logits(0.9, 2), labels_of({0, 1}));
+  add(both, logits(0.75, 4), labels_of({0, 0, 0, 1}));
+  add(both, logits(0.9, 2), labels_of({0, 1}));
   EXPECT_NEAR(both.calibration_error(), 2.0 / 6 * 0.4, 1e-6);
   // Gaps of the two bins do not cancel.
   ClassificationMetrics opposite;
-  opposite.add(logits(0.9, 2), labels_of({0, 1}));
-  opposite.add(logits(0.6, 2), labels_of({0, 0}));
+  add(opposite, logits(0.9, 2), labels_of({0, 1}));
+  add(opposite, logits(0.6, 2), labels_of({0, 0}));
   EXPECT_NEAR(opposite.calibration_error(), 0.4, 1e-6);
+}
+
+// The answer is the largest logit's class, its probability whatever the task says: of two classes with 0.7 each one is right.
+TEST(ClassificationMetrics, ProbabilitiesNeedNotAddUpToOne) {
+  ClassificationMetrics metrics;
+  metrics.add(torch::tensor({{2.0f, 1.0f}, {2.0f, 1.0f}}), torch::tensor({{0.7, 0.7}, {0.7, 0.7}}, torch::kFloat64), labels_of({0, 1}));
+  EXPECT_NEAR(metrics.calibration_error(), 0.2, 1e-12);
+  EXPECT_THAT(error_of([&] {
+                metrics.add(torch::zeros({1, 2}), torch::zeros({1, 1}), labels_of({0}));
+              }),
+              HasSubstr("[1, 2], [1, 1] and [1]"));
 }
 
 TEST(ClassificationMetrics, LargeTasksKeepNoMatrix) {
   ClassificationMetrics metrics;
-  metrics.add(torch::zeros({1, 101}), labels_of({100}));
+  add(metrics, torch::zeros({1, 101}), labels_of({100}));
   EXPECT_EQ(metrics.classes(), 101);
   EXPECT_TRUE(metrics.confusion().empty());
-  EXPECT_THAT(error_of([&] { metrics.add(torch::zeros({1, 100}), labels_of({0})); }), HasSubstr("expected 101 classes as before, got 100"));
-  EXPECT_THAT(error_of([&] { metrics.add(torch::zeros({2, 101}), labels_of({0})); }), HasSubstr("expected logits [B, C] and labels [B]"));
-  EXPECT_THAT(error_of([&] { metrics.add(torch::zeros({1, 101}), labels_of({101})); }), HasSubstr("expected labels below 101, got 101"));
+  EXPECT_THAT(error_of([&] {
+                add(metrics, torch::zeros({1, 100}), labels_of({0}));
+              }),
+              HasSubstr("expected 101 classes as before, got 100"));
+  EXPECT_THAT(error_of([&] {
+                add(metrics, torch::zeros({2, 101}), labels_of({0}));
+              }),
+              HasSubstr("expected logits and probabilities [B, C] and labels [B]"));
+  EXPECT_THAT(error_of([&] { add(metrics, torch::zeros({1, 101}), labels_of({101})); }), HasSubstr("expected labels below 101, got 101"));
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include "adatape/train/evaluate.h"
 
+#include "adatape/tasks/image_classification/image_classification_task.h"
 #include "test_run.h"
+#include "tests/data/idx_files.h"
 
 namespace adatape {
 namespace {
@@ -93,6 +95,37 @@ TEST_F(EvaluateTest, BlocksThatSomeExamplesReach) {
   EXPECT_EQ(result.block_tokens, (std::vector<double>{1, 0.5}));
   EXPECT_EQ(result.block_flops, (std::vector<double>{7, 4}));
   EXPECT_EQ(result.flops, 111);
+}
+
+// A model that says the same of every image.
+struct SaysTheSame : Model {
+  void initialize(uint64_t, uint64_t) override {}
+  ModelOutput forward(const Batch& batch, const ForwardOptions&) override {
+    ModelOutput output;
+    output.logits = torch::tensor({2.0f, 0.5f, -1.0f}).repeat({batch.size(), 1});
+    return output;
+  }
+};
+
+TEST(EvaluateImages, CalibrationFollowsTheLoss) {
+  const TemporaryFolder folder;
+  for (const char* prefix : {"train", "t10k"}) {
+    write_bytes(folder.file(std::string(prefix) + "-images-idx3-ubyte"), idx_bytes({6, 2, 2}, std::string(6 * 4, 'x')));
+    write_bytes(folder.file(std::string(prefix) + "-labels-idx1-ubyte"), idx_bytes({6}, std::string("\0\1\2\0\1\2", 6)));
+  }
+  const auto error = [&](const std::string& loss) {
+    ImageClassificationConfig images;
+    images.path = folder.path();
+    images.height = images.width = 2;
+    images.classes = 3;
+    images.validation_examples = 3;
+    images.loss = loss;
+    SaysTheSame model;
+    return evaluate(model, ImageClassificationTask(images), Split::kTest, 6, 4, at::kCPU, false).classification.calibration_error();
+  };
+  // A third of the answers is right.
+  EXPECT_NEAR(error("sigmoid"), 1 / (1 + std::exp(-2.0)) - 1.0 / 3, 1e-9);
+  EXPECT_NEAR(error("softmax"), std::exp(2.0) / (std::exp(2.0) + std::exp(0.5) + std::exp(-1.0)) - 1.0 / 3, 1e-9);
 }
 
 TEST_F(EvaluateTest, IsCappedByTheSplit) {

@@ -157,6 +157,10 @@ Preprocess ImageClassificationConfig::preprocess() const {
           .deviation = deviation};
 }
 
+at::Tensor ImageClassificationConfig::class_probabilities(const at::Tensor& logits) const {
+  return loss == "sigmoid" ? logits.to(at::kDouble).sigmoid() : logits.to(at::kDouble).softmax(1);
+}
+
 std::vector<std::string> ImageClassificationConfig::class_names() const {
   if (!names.empty()) return split_names(names);
   std::filesystem::path folder = std::filesystem::path(path).lexically_normal();

@@ -39,6 +39,8 @@ struct ImageClassificationConfig : TaskConfig {
   // How a picture becomes the model's input.
   Preprocess preprocess() const;
   std::vector<std::string> class_names() const;
+  // logits [B, classes] -> float64 [B, classes]: with loss "sigmoid" each class for itself, so that they need not add up to 1.
+  at::Tensor class_probabilities(const at::Tensor& logits) const;
 };
 
 // Comma-separated names; a backslash before a comma, a backslash or a blank makes it part of a name.

@@ -134,6 +134,11 @@ std::vector<std::string> ImageClassificationTask::notes() const {
   return notes;
 }
 
+at::Tensor class_probabilities(const Task& task, const at::Tensor& logits) {
+  const auto* images = dynamic_cast<const ImageClassificationTask*>(&task);
+  return images != nullptr ? images->config().class_probabilities(logits) : logits.to(at::kDouble).softmax(1);
+}
+
 std::unique_ptr<Task> make_image_classification_task(const TaskConfig& config) {
   const auto* images = dynamic_cast<const ImageClassificationConfig*>(&config);
   ADATAPE_CHECK(images != nullptr, kComponent, "expected the configuration of task image_classification, got that of \"", config.name, '"');

@@ -37,6 +37,7 @@ class ImageClassificationTask : public Task {
   at::Tensor example_covariate(const Batch& batch) const override;
   std::string covariate_name() const override { return "class"; }
   std::vector<std::string> class_names() const override { return config_.class_names(); }
+  const ImageClassificationConfig& config() const { return config_; }
   // "120 training, 36 validation and 36 test pictures in 3 classes (2 shards)".
   std::string describe_data() const;
   // How splits were made, and how many pictures could not be read so far.
@@ -49,6 +50,10 @@ class ImageClassificationTask : public Task {
   ImageSplits splits_;
   mutable EpochOrder order_;
 };
+
+// What a model of any task with one class an example says of its classes: logits [B, classes] -> float64 [B, classes]. Softmax, but where
+// an image_classification task was trained by another loss.
+at::Tensor class_probabilities(const Task& task, const at::Tensor& logits);
 
 std::unique_ptr<TaskConfig> make_image_classification_config();
 std::unique_ptr<Task> make_image_classification_task(const TaskConfig& config);
