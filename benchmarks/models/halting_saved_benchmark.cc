@@ -117,7 +117,7 @@ const bool kRegistered = [] {
   for (const Case& wanted : cases) {
     benchmark::RegisterBenchmark(wanted.row.c_str(), [wanted](benchmark::State& state) { halting_saved(state, wanted); })
         ->UseManualTime()
-        ->Iterations(3)
+        ->Iterations(5)
         ->Unit(benchmark::kMillisecond);
   }
   return true;
