@@ -9,7 +9,8 @@
 
 namespace adatape {
 
-using Rgb = std::array<double, 3>;  // 0 .. 255
+using Rgb = std::array<double, 3>;                                 // 0 .. 255
+inline constexpr Rgb kInk = {29, 35, 43}, kSoft = {91, 101, 114};  // of text, and of what stands back
 
 Rgb rgb_of(const std::string& hex);  // "#rrggbb"
 
@@ -34,6 +35,8 @@ class Canvas {
 
   Picture picture;
 };
+
+inline constexpr int64_t kDot = 2, kLine = kGlyphRows * kDot;  // of text
 
 constexpr int64_t text_length(size_t letters, int64_t dot) {
   return letters == 0 ? 0 : (static_cast<int64_t>(letters) * kGlyphAdvance - 1) * dot;

@@ -4,18 +4,17 @@
 #include <cmath>
 
 #include "adatape/analysis/canvas.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 
 namespace adatape {
 namespace {
 
-constexpr int64_t kDot = 2, kLine = kGlyphRows * kDot;  // of text
 constexpr int64_t kPlotHeight = 420, kPlotWidth = 720;  // at least
 constexpr int64_t kGap = 10, kEdge = 20;
 constexpr int64_t kTurnedSlot = kLine + 8;  // a name that is turned
 constexpr size_t kLongestName = 24;
-const Rgb kInk = {29, 35, 43}, kSoft = {91, 101, 114}, kGrid = {227, 231, 236}, kBlue = {37, 99, 235}, kLevel = {150, 158, 170};
+const Rgb kGrid = {227, 231, 236}, kBlue = {37, 99, 235}, kLevel = {150, 158, 170};
 
 struct Axis {
   std::vector<double> ticks;

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "adatape/analysis/covariate_means.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/train/tape_calibration.h"
 
 namespace adatape {

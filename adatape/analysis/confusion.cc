@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 
 namespace adatape {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "adatape/analysis/number_text.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 
 namespace adatape {

@@ -11,8 +11,8 @@
 namespace adatape {
 namespace {
 
-constexpr int64_t kPatch = 24;  // side of a patch, at least: room for two digits
-constexpr int64_t kGap = 8;     // between panels, white
+constexpr int64_t kPatch = 24;    // side of a patch, at least: room for two digits
+constexpr int64_t kPanelGap = 8;  // between panels, white
 constexpr double kDarkened = 0.4;
 
 // Digits of 3 x 5 dots; a row is three bits, the left one highest.
@@ -95,9 +95,9 @@ Picture draw_readings(const Picture& view, const std::vector<ExampleReading>& re
     scale = std::max(scale, static_cast<int64_t>(std::ceil(kPatch / side)));
   }
   const int64_t height = view.height * scale, width = view.width * scale;
-  Canvas canvas(height, static_cast<int64_t>(places.size() + 1) * (width + kGap) - kGap);
+  Canvas canvas(height, static_cast<int64_t>(places.size() + 1) * (width + kPanelGap) - kPanelGap);
   for (size_t i = 0; i <= places.size(); ++i) {
-    const int64_t left = static_cast<int64_t>(i) * (width + kGap);
+    const int64_t left = static_cast<int64_t>(i) * (width + kPanelGap);
     enlarge(view, scale, canvas.picture, left);
     if (i > 0) draw_reading(canvas, {0, left, height, width}, view, *places[i - 1]);
   }

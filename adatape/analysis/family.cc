@@ -9,12 +9,12 @@
 
 #include "adatape/analysis/figures.h"
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/analysis/page.h"
 #include "adatape/analysis/report.h"
 #include "adatape/analysis/run_details.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/train/version.h"
 
@@ -34,13 +34,7 @@ std::vector<double> values_of(const ComparedModel& model) {
   return values;
 }
 
-double mean_over_seeds(const ComparedModel& model, double FinishedRun::*number) {
-  std::vector<double> numbers;
-  for (const SeedRuns& seed : model.seeds) numbers.push_back(seed.chosen->*number);
-  return mean_of(numbers);
-}
-
-std::string count_text(double number) { return std::isfinite(number) ? format_count(number) : "-"; }
+double mean_over_seeds(const ComparedModel& model, double FinishedRun::*number) { return mean_of(over_seeds(model, number)); }
 
 // Tasks in the order of their first model, with their models.
 std::vector<std::pair<std::string, ModelIndices>> by_task(const Comparison& comparison) {
@@ -75,10 +69,6 @@ FamilyLine line_of(const ComparedModel& model) {
   return line;
 }
 
-std::string cell(const std::string& text, const char* kind = "number") {
-  return concat("<td class=\"", kind, "\">", escape_html(text), "</td>");
-}
-
 void add_summary(Page& page, const Comparison& comparison) {
   std::string html =
       "<div class=\"scroll\"><table><thead><tr><th>system</th><th class=\"number\">value</th><th class=\"number\">goal</th><th></th>"
@@ -94,10 +84,10 @@ void add_summary(Page& page, const Comparison& comparison) {
       const std::string about = run.published.empty() ? run.description : concat(run.description, " Published: ", run.published);
       html += concat(about.empty() ? "<tr>" : "<tr class=\"first\">",
                      "<td class=\"name\"><span class=\"dot\" style=\"background:", model_colour(index), "\"></span>",
-                     escape_html(line.name), "</td>", cell(line.value), cell(line.goal), cell(line.verdict, "text"),
-                     cell(number_text("%.1f", mean_over_seeds(model, &FinishedRun::tokens))),
-                     cell(count_text(mean_over_seeds(model, &FinishedRun::flops))), cell(grouped_digits(run.steps)),
-                     cell(number_text("%.0f", mean_over_seeds(model, &FinishedRun::training_seconds))), "</tr>\n");
+                     escape_html(line.name), "</td>", html_cell(line.value), html_cell(line.goal), html_cell(line.verdict, "text"),
+                     html_cell(number_text("%.1f", mean_over_seeds(model, &FinishedRun::tokens))),
+                     html_cell(count_text(mean_over_seeds(model, &FinishedRun::flops))), html_cell(grouped_digits(run.steps)),
+                     html_cell(number_text("%.0f", mean_over_seeds(model, &FinishedRun::training_seconds))), "</tr>\n");
       if (!about.empty()) html += concat("<tr><td class=\"wide\" colspan=\"8\"><span>", escape_html(about), "</span></td></tr>\n");
     }
   }
@@ -139,9 +129,10 @@ void add_savings(Page& page, const std::vector<BenchmarkResult>& benchmarks) {
       "class=\"number\">full depth, ms</th><th class=\"number\">FLOPs saved</th><th class=\"number\">time saved</th><th "
       "class=\"number\">ratio</th><th class=\"number\">goal</th></tr></thead><tbody>\n";
   for (const BenchmarkResult& row : benchmarks) {
-    html += concat("<tr>", cell(row.name, "name"), cell(number_text("%.2f", row.ours_ms)), cell(number_text("%.2f", row.rival_ms)),
-                   cell(percent_text(row.flops_saved)), cell(percent_text(row.time_saved())), cell(number_text("%.2f", row.ratio)),
-                   cell(number_text("%.2f", row.goal)), "</tr>\n");
+    html += concat("<tr>", html_cell(row.name, "name"), html_cell(number_text("%.2f", row.ours_ms)),
+                   html_cell(number_text("%.2f", row.rival_ms)), html_cell(percent_text(row.flops_saved)),
+                   html_cell(percent_text(row.time_saved())), html_cell(number_text("%.2f", row.ratio)),
+                   html_cell(number_text("%.2f", row.goal)), "</tr>\n");
   }
   page.html(html + "</tbody></table></div>\n");
 }

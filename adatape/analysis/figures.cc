@@ -11,8 +11,8 @@
 
 #include "adatape/analysis/covariate_means.h"
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 
 namespace adatape {

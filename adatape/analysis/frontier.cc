@@ -5,19 +5,13 @@
 #include <limits>
 
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 
 namespace adatape {
 namespace {
 
 using nlohmann::ordered_json;
-
-std::vector<double> over_seeds(const ComparedModel& model, double FinishedRun::*value) {
-  std::vector<double> values;
-  for (const SeedRuns& seed : model.seeds) values.push_back(seed.chosen->*value);
-  return values;
-}
 
 // Of a sample: divided by n - 1.
 double deviation_of(const std::vector<double>& values) {

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "adatape/core/check.h"
+
 namespace adatape {
 
 std::string escape_html(std::string_view text) {
@@ -30,6 +32,8 @@ std::string escape_html(std::string_view text) {
   }
   return escaped;
 }
+
+std::string html_cell(std::string_view text, const char* kind) { return concat("<td class=\"", kind, "\">", escape_html(text), "</td>"); }
 
 std::string script_json(const nlohmann::ordered_json& value) {
   std::string text;

@@ -7,8 +7,8 @@
 
 #include "adatape/analysis/cost.h"
 #include "adatape/analysis/halting_depths.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/models/registry.h"
 
 namespace adatape {

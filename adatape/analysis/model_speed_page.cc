@@ -6,10 +6,10 @@
 #include "adatape/analysis/figures.h"
 #include "adatape/analysis/html.h"
 #include "adatape/analysis/model_speed.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/analysis/page.h"
 #include "adatape/analysis/table.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/train/version.h"
 

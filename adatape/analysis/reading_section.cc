@@ -3,9 +3,9 @@
 #include <set>
 
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/analysis/reading_figures.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 
 namespace adatape {
 namespace {

@@ -9,12 +9,12 @@
 #include "adatape/analysis/figures.h"
 #include "adatape/analysis/frontier.h"
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/analysis/page.h"
 #include "adatape/analysis/reading_section.h"
 #include "adatape/analysis/run_details.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/number_text.h"
 #include "adatape/train/version.h"
 
 namespace adatape {

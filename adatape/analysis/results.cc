@@ -172,6 +172,12 @@ RunFolders read_run_folders(const std::vector<std::string>& folders) {
   return result;
 }
 
+std::vector<double> over_seeds(const ComparedModel& model, double FinishedRun::*number) {
+  std::vector<double> numbers;
+  for (const SeedRuns& seed : model.seeds) numbers.push_back(seed.chosen->*number);
+  return numbers;
+}
+
 std::vector<ComparedModel> gather(const std::vector<FinishedRun>& runs) {
   struct Group {
     std::string label, sameness;

@@ -51,6 +51,9 @@ struct ComparedModel {
   const FinishedRun& first() const { return *seeds.front().chosen; }
 };
 
+// A number of each seed's chosen run, in the order of the seeds.
+std::vector<double> over_seeds(const ComparedModel& model, double FinishedRun::*number);
+
 // Gathers runs: AdaTape first, then baselines, then controls (labels that begin with "control_"), otherwise in the order given. Where a
 // seed was trained at several learning rates, the run with the best validation accuracy is chosen (the test split never chooses), the lower
 // validation loss at a tie, as in training, and then the lower rate. Runs that repeat label, configuration, seed and learning rate are

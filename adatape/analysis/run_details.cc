@@ -4,8 +4,8 @@
 
 #include "adatape/analysis/figures.h"
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 
 namespace adatape {
 namespace {
@@ -13,10 +13,6 @@ namespace {
 using nlohmann::ordered_json;
 
 double number_of(const ordered_json& value) { return value.is_number() ? value.get<double>() : std::nan(""); }
-
-std::string cell(const std::string& text, bool number = true) {
-  return concat("<td", number ? " class=\"number\"" : "", ">", text, "</td>");
-}
 
 void add_run(Page& page, const FinishedRun& run, bool chosen) {
   const auto text = [&](const char* key) { return escape_html(run.result.at(key).get<std::string>()); };
@@ -44,11 +40,11 @@ void add_draws(Page& page, const Comparison& comparison) {
       for (const FinishedRun* run : seed.tried) {
         size_t draw = 0;
         for (const ordered_json& record : run->result.at("draw_history")) {
-          page.html(concat("<tr><td class=\"name\">", escape_html(model.name), "</td>", cell(std::to_string(run->seed)),
-                           cell(number_text("%g", run->learning_rate) + (run == seed.chosen ? "" : " (not chosen)")),
-                           cell(std::to_string(++draw)), cell(number_text("%.0f", number_of(record["steps"]))),
-                           cell(number_text("%.2f", number_of(record["seconds"]))),
-                           cell(percent_text(number_of(record["validation_accuracy"]))), "</tr>\n"));
+          page.html(concat("<tr><td class=\"name\">", escape_html(model.name), "</td>", html_cell(std::to_string(run->seed)),
+                           html_cell(number_text("%g", run->learning_rate) + (run == seed.chosen ? "" : " (not chosen)")),
+                           html_cell(std::to_string(++draw)), html_cell(number_text("%.0f", number_of(record["steps"]))),
+                           html_cell(number_text("%.2f", number_of(record["seconds"]))),
+                           html_cell(percent_text(number_of(record["validation_accuracy"]))), "</tr>\n"));
         }
       }
     }

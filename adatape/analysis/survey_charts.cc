@@ -6,8 +6,8 @@
 #include <map>
 #include <numeric>
 
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 
 namespace adatape {
 namespace {

@@ -4,10 +4,10 @@
 #include <map>
 
 #include "adatape/analysis/html.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/analysis/page.h"
 #include "adatape/analysis/reading_figures.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/train/version.h"
 
 namespace adatape {

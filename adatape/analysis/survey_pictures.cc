@@ -6,18 +6,17 @@
 
 #include "adatape/analysis/canvas.h"
 #include "adatape/analysis/draw_reading.h"
-#include "adatape/analysis/number_text.h"
 #include "adatape/analysis/survey_charts.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/data/write_png.h"
 
 namespace adatape {
 namespace {
 
-constexpr int64_t kDot = 2, kLine = kGlyphRows * kDot, kGap = 8;  // of text, and between pictures
+constexpr int64_t kPictureGap = 8;
 constexpr int64_t kHeatmapSide = 480, kClassSide = 160, kExampleSide = 280;
 constexpr std::array<Rgb, 5> kHeat = {{{12, 7, 60}, {87, 16, 110}, {188, 55, 84}, {249, 142, 9}, {252, 255, 164}}};
-const Rgb kInk = {29, 35, 43}, kSoft = {91, 101, 114};
 
 Rgb heat(double share) {
   const double place = std::clamp(share, 0.0, 1.0) * (kHeat.size() - 1);
@@ -63,7 +62,7 @@ Picture with_colour_bar(const Picture& picture, double largest, const std::strin
   const std::vector<std::string> texts = tick_texts(ticks, true);
   int64_t widest = 0;
   for (const std::string& text : texts) widest = std::max(widest, text_length(text.size(), kDot));
-  const int64_t bar = kEdge + picture.width + 2 * kGap, numbers = bar + kBar + kGap, name = numbers + widest + kGap;
+  const int64_t bar = kEdge + picture.width + 2 * kPictureGap, numbers = bar + kBar + kPictureGap, name = numbers + widest + kPictureGap;
   const std::string letters = drawable(title, title.size());
   const int64_t title_height = text_length(letters.size(), kDot);
   Canvas canvas(std::max(picture.height, title_height) + 2 * kEdge, name + kLine + kEdge);
@@ -96,12 +95,12 @@ Picture montage(const std::vector<Picture>& pictures, int64_t columns) {
   if (pictures.empty()) return Picture(1, 1, 255);
   const int64_t height = pictures.front().height, width = pictures.front().width, count = static_cast<int64_t>(pictures.size());
   const int64_t across = std::min(columns, count), lines = (count + across - 1) / across;
-  Canvas whole(lines * (height + kGap) + kGap, across * (width + kGap) + kGap);
+  Canvas whole(lines * (height + kPictureGap) + kPictureGap, across * (width + kPictureGap) + kPictureGap);
   for (int64_t i = 0; i < count; ++i) {
     const Picture& one = pictures[static_cast<size_t>(i)];
     ADATAPE_CHECK(one.height == height && one.width == width, "montage", "expected pictures of ", height, " x ", width, ", got ",
                   one.height, " x ", one.width);
-    whole.copy(one, kGap + i / across * (height + kGap), kGap + i % across * (width + kGap));
+    whole.copy(one, kPictureGap + i / across * (height + kPictureGap), kPictureGap + i % across * (width + kPictureGap));
   }
   return whole.picture;
 }

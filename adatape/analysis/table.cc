@@ -5,18 +5,12 @@
 #include <functional>
 #include <set>
 
-#include "adatape/analysis/number_text.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 
 namespace adatape {
 namespace {
-
-std::vector<double> over_seeds(const ComparedModel& model, double FinishedRun::*field) {
-  std::vector<double> values;
-  for (const SeedRuns& seed : model.seeds) values.push_back(seed.chosen->*field);
-  return values;
-}
 
 std::string accuracy_text(const ComparedModel& model) {
   const std::vector<double> values = over_seeds(model, &FinishedRun::accuracy);
@@ -58,8 +52,6 @@ std::string remark_of(const ComparedModel& model) {
   return concat("best of ", count, " learning rates",
                 model.seeds.size() > 1 ? " for each seed" : concat(" (", number_text("%g", model.first().learning_rate), ")"));
 }
-
-std::string count_text(double value) { return std::isfinite(value) ? format_count(value) : "-"; }
 
 }  // namespace
 

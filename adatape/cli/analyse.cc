@@ -3,7 +3,6 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "adatape/analysis/number_text.h"
 #include "adatape/analysis/page.h"
 #include "adatape/analysis/report.h"
 #include "adatape/analysis/survey_page.h"
@@ -16,6 +15,7 @@
 #include "adatape/cli/tape_budget_option.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 
@@ -24,7 +24,7 @@ namespace {
 
 constexpr int64_t kShownExamples = 4;
 
-constexpr const char* kMore =
+constexpr const char* kAnalyseMore =
     "Writes into DIR:\n"
     "  analysis.html   one file that opens offline in a browser: where the model reads over the data set and for each class, against the\n"
     "                  distance from the centre; tape length by class and difficulty; the examples with the shortest and longest tapes\n"
@@ -39,14 +39,14 @@ constexpr const char* kMore =
     "  adatape analyse runs/images/adatape_input_bank\n"
     "  adatape analyse runs/images/adatape_input_bank --tape-budget 6 --output runs/six_tokens";
 
-struct Arguments {
+struct AnalyseArguments {
   std::string folder, output;
   InferenceOptions inference;
   TapeBudgetOption budget;
   int64_t examples = 10000;
 };
 
-int analyse(const Arguments& arguments) {
+int analyse(const AnalyseArguments& arguments) {
   install_stop_handlers();
   const c10::Device device = arguments.inference.start();
   LoadedRun run = load_run(arguments.folder, {}, device);
@@ -85,8 +85,8 @@ int analyse(const Arguments& arguments) {
 }  // namespace
 
 std::function<int()> declare_analyse(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
-  app.footer(kMore);
+  auto arguments = std::make_shared<AnalyseArguments>();
+  app.footer(kAnalyseMore);
   app.add_option("RUN", arguments->folder, "run or model folder of a model with tapes")->required();
   app.add_option("--output,-o", arguments->output, "folder for the results, made if need be [RUN/analysis]")->type_name("DIR");
   app.add_option("--examples", arguments->examples, "test examples that are read")

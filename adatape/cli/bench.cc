@@ -15,7 +15,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kBenchMore =
     "Each model is drawn at random, run once to count its work, then --repeats times by the clock (with --threads 1 by the\n"
     "processor's time, which a busy machine does not stretch); the median counts. Models that halt by depth are made to: A-ViT as its\n"
     "published FLOPs say, Universal Transformers, of whom no mean is published, at depths spread evenly.\n"
@@ -27,7 +27,7 @@ constexpr const char* kMore =
     "  adatape bench models --families adatape,vit --sizes small --patches 16 --batch 32 --repeats 9\n"
     "  adatape bench models --models vit_large_patch16_224 --device cuda";
 
-struct Arguments {
+struct BenchArguments {
   std::string what, output = "runs/bench_models", device = "auto";
   std::vector<std::string> families = {"adatape", "vit", "avit", "uvit", "u2t"}, sizes = {"tiny", "small", "base"}, patches = {"16", "32"},
                            models;
@@ -48,7 +48,7 @@ void check_family(const std::string& family) {
 }
 
 // The presets asked for, sizes of a family after each other.
-std::vector<const ModelPreset*> chosen(const Arguments& arguments) {
+std::vector<const ModelPreset*> chosen(const BenchArguments& arguments) {
   std::vector<const ModelPreset*> presets;
   for (const std::string& model : arguments.models) presets.push_back(&require_preset(model));
   if (!presets.empty()) return presets;
@@ -63,7 +63,7 @@ std::vector<const ModelPreset*> chosen(const Arguments& arguments) {
   return presets;
 }
 
-int bench(const Arguments& arguments) {
+int bench(const BenchArguments& arguments) {
   install_stop_handlers();
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   SpeedOptions options = arguments.speed;
@@ -94,8 +94,8 @@ int bench(const Arguments& arguments) {
 }  // namespace
 
 std::function<int()> declare_bench(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
-  app.footer(kMore);
+  auto arguments = std::make_shared<BenchArguments>();
+  app.footer(kBenchMore);
   app.add_option("WHAT", arguments->what, "models")->required()->check(CLI::IsMember({"models"}))->type_name("");
   const auto list = [&](const char* name, std::vector<std::string>& value, const char* help) {
     app.add_option(name, value, help)->delimiter(',')->type_name("A,B")->capture_default_str();

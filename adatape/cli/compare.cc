@@ -18,9 +18,9 @@
 namespace adatape::cli {
 namespace {
 
-constexpr int64_t kShownExamples = 3;
+constexpr int64_t kExamplesOfEach = 3;
 
-constexpr const char* kMore =
+constexpr const char* kCompareMore =
     "Writes into DIR, which may hold other files (the runs themselves, say):\n"
     "  report.html    one file that opens offline in a browser: table, learning curves, tape lengths, what single examples read, every "
     "draw\n"
@@ -44,7 +44,7 @@ constexpr const char* kMore =
     "  adatape compare runs/parity/*/ --output runs/parity        then open runs/parity/report.html\n"
     "  adatape compare runs/*/ --output comparison --json > rows.json";
 
-struct Arguments {
+struct CompareArguments {
   std::vector<std::string> runs;
   std::string output, device = "auto";
   int64_t examples = 2000;
@@ -53,7 +53,7 @@ struct Arguments {
   bool json = false, sweep = false, family = false, speed = false;
 };
 
-int compare(const Arguments& arguments) {
+int compare(const CompareArguments& arguments) {
   install_stop_handlers();
   ADATAPE_CHECK(arguments.benchmarks.empty() || arguments.family, "compare",
                 "--benchmarks goes with --family; add --family or leave it away");
@@ -77,7 +77,7 @@ int compare(const Arguments& arguments) {
     timing.finish();
   }
   Progress progress("reading tapes", static_cast<int64_t>(comparison.models.size()), "models", /*quiet=*/arguments.json);
-  measure(comparison, device, {arguments.examples, kShownExamples, arguments.sweep}, [&](size_t done) {
+  measure(comparison, device, {arguments.examples, kExamplesOfEach, arguments.sweep}, [&](size_t done) {
     if (stop_requested()) throw Interrupted("comparison stopped; nothing was written");
     progress.update(static_cast<int64_t>(done));
   });
@@ -104,8 +104,8 @@ int compare(const Arguments& arguments) {
 }  // namespace
 
 std::function<int()> declare_compare(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
-  app.footer(kMore);
+  auto arguments = std::make_shared<CompareArguments>();
+  app.footer(kCompareMore);
   app.add_option("RUN", arguments->runs, "run folders that adatape train wrote")->required()->type_name("");
   app.add_option("--output,-o", arguments->output, "folder for report.html and results.json; made if need be")
       ->required()

@@ -17,6 +17,7 @@
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
@@ -29,7 +30,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kEvaluateMore =
     "Accuracy and loss are means over the examples. Tokens: those of the longest block (input and tape); token-steps: summed over\n"
     "all blocks that ran; tokens a block: in each of them; steps of halting: of a token, or of an example where that halts as a whole.\n"
     "FLOPs count the forward pass of an example (2 x multiply-adds) over the tokens it really used; those saved are against the same\n"
@@ -54,19 +55,13 @@ constexpr const char* kMore =
     "  adatape evaluate runs/adatape --parts                    FLOPs and bytes of each part of the model\n"
     "  adatape evaluate runs/adatape --split validation --json";
 
-struct Arguments {
+struct EvaluateArguments {
   std::string folder, split = "test";
   InferenceOptions inference;
   std::vector<std::string> assignments, budgets;
   int64_t examples = 0, batch_size = 0, calibration_examples = kCalibrationExamples;
   bool json = false, sweep = false, parts = false;
 };
-
-std::string formatted(const char* format, double value) {
-  char text[64];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
-}
 
 // Share of the FLOPs that the model would take if nothing halted before its last block or step. In the first one everything runs, and all
 // are alike, unless only some of them have experts or these may drop choices.
@@ -83,7 +78,7 @@ std::optional<double> flops_saved(const ModelConfig& config, const EvaluationRes
   return std::max(0.0, 1 - result.flops / full);  // rounding
 }
 
-nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, const EvaluationResult& result, at::Device device) {
+nlohmann::ordered_json row_of(const LoadedRun& run, const EvaluateArguments& arguments, const EvaluationResult& result, at::Device device) {
   nlohmann::ordered_json row = {{"folder", run.folder},
                                 {"model", run.config.label},
                                 {"model_name", run.config.model->name},
@@ -110,40 +105,42 @@ nlohmann::ordered_json row_of(const LoadedRun& run, const Arguments& arguments, 
   return row;
 }
 
-std::string table_of(const LoadedRun& run, const Arguments& arguments, const EvaluationResult& result) {
+std::string table_of(const LoadedRun& run, const EvaluateArguments& arguments, const EvaluationResult& result) {
   std::string text =
       concat(run.config.label, " on ", run.config.task->name, ", ", result.examples, " examples of the ", arguments.split, " split\n");
   const auto line = [&](const std::string& name, const std::string& value) {
     text += concat("  ", name, std::string(name.size() < 18 ? 18 - name.size() : 1, ' '), value, "\n");
   };
-  line("accuracy", formatted("%.2f %%", 100 * result.accuracy));
-  if (result.classification.classes() > 5) line("top-5 accuracy", formatted("%.2f %%", 100 * result.classification.top5_accuracy()));
-  if (result.classification.classes() > 0) line("calibration error", formatted("%.2f %%", 100 * result.classification.calibration_error()));
-  if (result.answer_accuracy) line("answers right", formatted("%.2f %%", 100 * *result.answer_accuracy));
-  line("loss", formatted("%.4g", result.loss));
-  for (const auto& [name, value] : result.described) line(name, formatted("%.4f", value));
+  line("accuracy", number_text("%.2f %%", 100 * result.accuracy));
+  if (result.classification.classes() > 5) line("top-5 accuracy", number_text("%.2f %%", 100 * result.classification.top5_accuracy()));
+  if (result.classification.classes() > 0)
+    line("calibration error", number_text("%.2f %%", 100 * result.classification.calibration_error()));
+  if (result.answer_accuracy) line("answers right", number_text("%.2f %%", 100 * *result.answer_accuracy));
+  line("loss", number_text("%.4g", result.loss));
+  for (const auto& [name, value] : result.described) line(name, number_text("%.4f", value));
   for (const auto& [name, value] : result.auxiliary_losses) {
-    if (auxiliary_key(name) != name) line(name + " loss", formatted("%.4g", value));
+    if (auxiliary_key(name) != name) line(name + " loss", number_text("%.4g", value));
   }
-  line("tokens", formatted("%.2f", result.tokens));
-  line("token-steps", formatted("%.2f", result.token_steps));
+  line("tokens", number_text("%.2f", result.tokens));
+  line("token-steps", number_text("%.2f", result.token_steps));
   if (result.steps || !run.model->tape_readers().empty()) {
     std::string tokens;
-    for (const double mean : result.block_tokens) tokens += formatted(tokens.empty() ? "%.1f" : " %.1f", mean);
+    for (const double mean : result.block_tokens) tokens += number_text(tokens.empty() ? "%.1f" : " %.1f", mean);
     line("tokens a block", tokens);
   }
-  if (result.steps) line("steps of halting", concat(formatted("%.2f", *result.steps), " on average"));
+  if (result.steps) line("steps of halting", concat(number_text("%.2f", *result.steps), " on average"));
   if (!run.model->tape_readers().empty())
-    line("tape length", concat(formatted("%.2f", result.tape_length_mean), " +- ", formatted("%.2f", result.tape_length_std)));
+    line("tape length", concat(number_text("%.2f", result.tape_length_mean), " +- ", number_text("%.2f", result.tape_length_std)));
   for (const auto& block : result.experts) {
     double all = 0;
     std::string shares;
     for (const int64_t served : block.served) all += static_cast<double>(served);
-    for (const int64_t served : block.served) shares += formatted(" %.1f", all > 0 ? 100 * static_cast<double>(served) / all : 0);
-    line(block.part, concat("experts serve", shares, " %, ", formatted("%.1f %%", 100 * block.dropped), " of the choices dropped"));
+    for (const int64_t served : block.served) shares += number_text(" %.1f", all > 0 ? 100 * static_cast<double>(served) / all : 0);
+    line(block.part, concat("experts serve", shares, " %, ", number_text("%.1f %%", 100 * block.dropped), " of the choices dropped"));
   }
   line("FLOPs", format_count(result.flops));
-  if (const auto share = flops_saved(*run.config.model, result)) line("FLOPs saved", formatted("%.1f %% against full depth", 100 * *share));
+  if (const auto share = flops_saved(*run.config.model, result))
+    line("FLOPs saved", number_text("%.1f %% against full depth", 100 * *share));
   line("examples/s", format_count(result.examples_per_second));
   if (result.by_covariate.size() > 1) {
     text += concat("  accuracy by ", result.covariate, "\n");
@@ -151,13 +148,13 @@ std::string table_of(const LoadedRun& run, const Arguments& arguments, const Eva
     for (const CovariateGroup& group : result.by_covariate) {
       const auto index = static_cast<size_t>(std::max(0.0, group.value));
       line(index < names.size() ? "  " + for_terminal(names[index]) : concat("  ", group.value),
-           concat(formatted("%.2f %%", 100 * group.accuracy), " of ", group.examples));
+           concat(number_text("%.2f %%", 100 * group.accuracy), " of ", group.examples));
     }
   }
   return text;
 }
 
-std::vector<TapeSetting> calibrated(const Arguments& arguments, const LoadedRun& run, at::Device device) {
+std::vector<TapeSetting> calibrated(const EvaluateArguments& arguments, const LoadedRun& run, at::Device device) {
   std::vector<TapeBudget> budgets;
   for (const std::string& text : arguments.budgets) budgets.push_back(parse_tape_budget(text));
   if (budgets.empty() && !arguments.sweep) return {};
@@ -177,7 +174,7 @@ std::vector<TapeSetting> calibrated(const Arguments& arguments, const LoadedRun&
   return settings;
 }
 
-int evaluate_run(const Arguments& arguments) {
+int evaluate_run(const EvaluateArguments& arguments) {
   install_stop_handlers();
   const c10::Device device = arguments.inference.start();
   LoadedRun run = load_run(arguments.folder, arguments.assignments, device);
@@ -228,8 +225,8 @@ int evaluate_run(const Arguments& arguments) {
 }  // namespace
 
 std::function<int()> declare_evaluate(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
-  app.footer(kMore);
+  auto arguments = std::make_shared<EvaluateArguments>();
+  app.footer(kEvaluateMore);
   app.add_option("RUN_OR_MODEL", arguments->folder, "folder with config.toml and model.safetensors")->required();
   app.add_option("--set", arguments->assignments, "change a key of its config.toml (may be repeated); keys that change shapes are refused")
       ->type_name("KEY=VALUE")

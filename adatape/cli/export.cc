@@ -12,7 +12,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kExportMore =
     "The way back of `adatape import`.\n"
     "timm: the state_dict of VisionTransformer as a safetensors file, of a model \"vit\" on images with exact GELU; the same bits. The "
     "call\n"
@@ -21,11 +21,11 @@ constexpr const char* kMore =
     "Example:\n"
     "  adatape export runs/vit --to timm --output vit.safetensors";
 
-struct Options {
+struct ExportArguments {
   std::string to, model, output;
 };
 
-int run(const Options& options) {
+int run_export(const ExportArguments& options) {
   ADATAPE_CHECK(!std::filesystem::exists(options.output), options.output,
                 "expected a new file, found something there; choose another --output or remove it");
   const LoadedRun loaded = load_run(options.model, {}, at::kCPU, /*with_task=*/false);
@@ -41,12 +41,12 @@ int run(const Options& options) {
 }  // namespace
 
 std::function<int()> declare_export(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  app.footer(kMore);
+  auto options = std::make_shared<ExportArguments>();
+  app.footer(kExportMore);
   app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
   app.add_option("--to", options->to, "whose names: timm")->required()->check(CLI::IsMember({"timm"}));
   app.add_option("--output", options->output, "file to make")->required()->type_name("FILE.safetensors");
-  return [options] { return run(*options); };
+  return [options] { return run_export(*options); };
 }
 
 }  // namespace adatape::cli

@@ -14,7 +14,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kForwardMore =
     "For those who port or debug: logits and every intermediate.\n"
     "Input: `images` float [B, C, H, W] in [-1, 1], `symbols` / `token_ids` integers [B, L], or `vectors` float [B, L, D]; sequences\n"
     "also packed ([total], [total, D]) with `offsets` [B + 1]; an encoder-decoder also reads `decoder_symbols` / `decoder_ids`.\n"
@@ -26,7 +26,7 @@ constexpr const char* kMore =
     "Example:\n"
     "  adatape forward runs/parity/adatape --input in.safetensors --output out.safetensors --gradients";
 
-struct Options {
+struct ForwardArguments {
   std::string model, input, output, device = "cpu";
   std::vector<std::string> assignments;
   bool gradients = false;
@@ -124,7 +124,7 @@ void check_all_read(const NamedTensors& tensors, const InputSpec& spec, const st
   }
 }
 
-int run(const Options& options) {
+int run_forward(const ForwardArguments& options) {
   if (options.threads > 0) at::set_num_threads(options.threads);
   const at::Device device = parse_device(options.device);
   const LoadedRun loaded = load_run(options.model, options.assignments, device, /*with_task=*/false);
@@ -154,8 +154,8 @@ int run(const Options& options) {
 }  // namespace
 
 std::function<int()> declare_forward(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  app.footer(kMore);
+  auto options = std::make_shared<ForwardArguments>();
+  app.footer(kForwardMore);
   app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
   app.add_option("--input", options->input, "tensors to read")->required()->type_name("IN.safetensors");
   app.add_option("--output", options->output, "file to write")->required()->type_name("OUT.safetensors");
@@ -165,7 +165,7 @@ std::function<int()> declare_forward(CLI::App& app) {
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--threads", options->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
   app.add_flag("--gradients", options->gradients, "also write the gradient of every parameter");
-  return [options] { return run(*options); };
+  return [options] { return run_forward(*options); };
 }
 
 }  // namespace adatape::cli

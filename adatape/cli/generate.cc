@@ -15,7 +15,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kGenerateMore =
     "A text model (gpt, palm, t5) writes symbol by symbol; keys and values of what it has read are kept. A decoder goes on with the\n"
     "prompt; an encoder-decoder answers it. Equal seeds give a prompt equal text, whatever other prompts there are; a\n"
     "prompt that is given twice gets a second text.\n"
@@ -24,14 +24,14 @@ constexpr const char* kMore =
     "  adatape generate runs/palm --prompt \"It is \" --tokens 200 --temperature 0.8\n"
     "  adatape generate runs/t5_reverse --prompt 31415 --temperature 0";
 
-struct Options {
+struct GenerateArguments {
   std::string model, device = "auto";
   std::vector<std::string> prompts, assignments;
   GenerateOptions generate;
   int threads = 0;
 };
 
-int run(Options options) {
+int run_generate(GenerateArguments options) {
   install_stop_handlers();
   if (options.threads > 0) at::set_num_threads(options.threads);
   const LoadedRun loaded = load_run(options.model, options.assignments, parse_device(options.device), /*with_task=*/false);
@@ -63,8 +63,8 @@ int run(Options options) {
 }  // namespace
 
 std::function<int()> declare_generate(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  app.footer(kMore);
+  auto options = std::make_shared<GenerateArguments>();
+  app.footer(kGenerateMore);
   app.add_option("model", options->model, "run or model folder")->required()->type_name("MODEL");
   app.add_option("--prompt", options->prompts, "text to begin with; several may be given")
       ->required()
@@ -85,7 +85,7 @@ std::function<int()> declare_generate(CLI::App& app) {
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--threads", options->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
-  return [options] { return run(*options); };
+  return [options] { return run_generate(*options); };
 }
 
 }  // namespace adatape::cli

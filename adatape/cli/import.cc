@@ -18,7 +18,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kImportMore =
     "The model folder (model.safetensors, config.toml) is one that evaluate and forward open.\n"
     "The configuration says what the weights are: a run configuration whose [task] and [model] fit them. Every parameter must be found\n"
     "in the weights with the right shape, and every tensor of the weights must have a place; the first that does not is named. Position\n"
@@ -29,7 +29,7 @@ constexpr const char* kMore =
     "  adatape import --from timm vit.toml model.safetensors --output models/vit       with name = \"vit_small_patch16_224\" in [model]\n"
     "  adatape import --from transformers configs/text/published/gpt2.toml model.safetensors --output models/gpt2";
 
-struct Options {
+struct ImportArguments {
   std::string from, config, weights, output;
   std::vector<std::string> assignments;
 };
@@ -47,7 +47,7 @@ int64_t fit_all_positions(const std::vector<WeightPiece>& pieces, const Model& m
   return changed;
 }
 
-int run(const Options& options) {
+int run_import(const ImportArguments& options) {
   namespace fs = std::filesystem;
   ADATAPE_CHECK(!fs::exists(options.output), options.output,
                 "expected a new folder, found something there; choose another --output or remove it");
@@ -88,8 +88,8 @@ int run(const Options& options) {
 }  // namespace
 
 std::function<int()> declare_import(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  app.footer(kMore);
+  auto options = std::make_shared<ImportArguments>();
+  app.footer(kImportMore);
   app.add_option("--from", options->from,
                  "where the weights come from: scenic (Flax: AdaTape, Universal Transformer, ViT), timm (state_dict of a ViT or DeiT; also "
                  "for A-ViT, which has their weights) or transformers (Hugging Face: GPT-2, T5)")
@@ -103,7 +103,7 @@ std::function<int()> declare_import(CLI::App& app) {
       ->type_name("WEIGHTS");
   app.add_option("--output", options->output, "model folder to make")->required()->type_name("MODEL");
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
-  return [options] { return run(*options); };
+  return [options] { return run_import(*options); };
 }
 
 }  // namespace adatape::cli

@@ -13,7 +13,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kListMore =
     "Examples:\n"
     "  adatape list models\n"
     "  adatape list models vit_small_patch16_224    the keys that this name stands for\n"
@@ -23,7 +23,7 @@ constexpr const char* kMore =
     "  adatape list options training      keys of [training]; also: evaluation, run (keys of no table)\n"
     "  adatape list options               all of them";
 
-struct Arguments {
+struct ListArguments {
   std::string what, name;
 };
 
@@ -177,7 +177,7 @@ void print_options(const std::string& name) {
                      nearest.empty() ? "" : "; did you mean \"" + nearest + "\"?"));
 }
 
-int list(const Arguments& arguments) {
+int list(const ListArguments& arguments) {
   ADATAPE_CHECK(arguments.what != "tasks" || arguments.name.empty(), "list", "expected no name after tasks, got ", arguments.name);
   if (arguments.what == "models") arguments.name.empty() ? print_models() : print_model(arguments.name);
   if (arguments.what == "tasks") print_registry(task_registry());
@@ -188,8 +188,8 @@ int list(const Arguments& arguments) {
 }  // namespace
 
 std::function<int()> declare_list(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
-  app.footer(kMore);
+  auto arguments = std::make_shared<ListArguments>();
+  app.footer(kListMore);
   app.add_option("WHAT", arguments->what, "models, tasks or options")
       ->required()
       ->check(CLI::IsMember({"models", "tasks", "options"}))

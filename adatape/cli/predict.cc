@@ -18,6 +18,7 @@
 #include "adatape/cli/tape_budget_option.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
@@ -37,7 +38,7 @@ using nlohmann::ordered_json;
 
 constexpr const char* kDrawn = "adatape predict --show";  // in each drawing, so that it can be told from a person's pictures
 
-constexpr const char* kMore =
+constexpr const char* kPredictMore =
     "Pictures are JPEG or PNG of any size and colour; they are resized, cropped and turned into the model's colours as its config.toml\n"
     "says. Tokens: those of the longest block, tape included. Time: the forward pass of this picture alone, after one that warms up.\n"
     "--tape-budget moves the halting thresholds until the validation examples of the run's own data read as much on average, as in\n"
@@ -51,7 +52,7 @@ constexpr const char* kMore =
     "  adatape predict runs/fashion/adatape shirt.jpg --tape-budget 80%          80 % of the FLOPs of full tapes on average\n"
     "  adatape predict runs/fashion/adatape *.jpg --top 1 --json";
 
-struct Arguments {
+struct PredictArguments {
   std::string folder, show;
   InferenceOptions inference;
   TapeBudgetOption budget;
@@ -60,17 +61,11 @@ struct Arguments {
   bool json = false;
 };
 
-std::string formatted(const char* format, double value) {
-  char text[64];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
-}
-
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 class Predictor {
  public:
-  Predictor(const Arguments& arguments, at::Device device)
+  Predictor(const PredictArguments& arguments, at::Device device)
       : arguments_(arguments), device_(device), run_(load_run(arguments.folder, arguments.assignments, device, /*with_task=*/false)) {
     images_ = dynamic_cast<const ImageClassificationConfig*>(run_.config.task.get());
     ADATAPE_CHECK(images_ != nullptr, arguments.folder, "expected a model of pictures, got one of task ", run_.config.task->name);
@@ -167,7 +162,7 @@ class Predictor {
   }
 
   // The file of each picture's drawing. Error where one would take the place of a file that no --show has made, or of a picture to read.
-  static std::vector<std::string> choose_drawings(const Arguments& arguments) {
+  static std::vector<std::string> choose_drawings(const PredictArguments& arguments) {
     std::error_code ignored;
     std::set<fs::path> inputs;
     for (const std::string& picture : arguments.pictures) inputs.insert(fs::weakly_canonical(picture, ignored));
@@ -203,7 +198,7 @@ class Predictor {
     return view;
   }
 
-  const Arguments& arguments_;
+  const PredictArguments& arguments_;
   const at::Device device_;
   LoadedRun run_;
   const ImageClassificationConfig* images_ = nullptr;  // of run_
@@ -216,17 +211,18 @@ class Predictor {
 std::string text_of(const ordered_json& row) {
   std::string text = concat(for_terminal(row["file"].get<std::string>()), " (", row["width"].dump(), " x ", row["height"].dump(), ")\n");
   for (const ordered_json& answer : row["top"]) {
-    text += concat("  ", formatted("%6.2f %%", 100 * answer["probability"].get<double>()), "  ",
+    text += concat("  ", number_text("%6.2f %%", 100 * answer["probability"].get<double>()), "  ",
                    for_terminal(answer["class"].get<std::string>()), "\n");
   }
   text += concat("  ", row["tokens"].dump(), " tokens");
   if (row["tape_length"] != 0) text += concat(", ", row["tape_length"].dump(), " of them on tape");
-  text += concat(", ", format_count(row["flops"].get<double>(), "FLOPs"), ", ", formatted("%.2f ms", 1000 * row["seconds"].get<double>()));
+  text +=
+      concat(", ", format_count(row["flops"].get<double>(), "FLOPs"), ", ", number_text("%.2f ms", 1000 * row["seconds"].get<double>()));
   if (row.contains("shown")) text += concat(", shown in ", for_terminal(row["shown"].get<std::string>()));
   return text + "\n";
 }
 
-int predict(const Arguments& arguments) {
+int predict(const PredictArguments& arguments) {
   const at::NoGradGuard no_grad;
   Predictor predictor(arguments, arguments.inference.start());
   install_stop_handlers();  // until here nothing is lost by ending at once
@@ -255,8 +251,8 @@ int predict(const Arguments& arguments) {
 }  // namespace
 
 std::function<int()> declare_predict(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
-  app.footer(kMore);
+  auto arguments = std::make_shared<PredictArguments>();
+  app.footer(kPredictMore);
   app.add_option("MODEL", arguments->folder, "run or model folder of the task image_classification")->required();
   app.add_option("PICTURE", arguments->pictures, "JPEG or PNG files")->required();
   app.add_option("--top", arguments->top, "classes to name, the most probable first")

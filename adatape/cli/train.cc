@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kMore =
+constexpr const char* kTrainMore =
     "The run folder holds the best weights (model.safetensors), the resolved config.toml, metrics.jsonl, TensorBoard events,\n"
     "checkpoints and, at the end, result.json with the test results. Ctrl-C saves; a resumed run gives the same bits as one\n"
     "that was never stopped.\n"
@@ -37,7 +37,7 @@ constexpr const char* kMore =
     "  adatape train configs/parity/adatape.toml --set training.steps=200 --set task.length=16 --output runs/short --seed 3\n"
     "  adatape train --output runs/short --resume";
 
-struct Arguments {
+struct TrainArguments {
   std::string config, output, device = "auto";
   std::vector<std::string> assignments;
   std::optional<int64_t> seed;
@@ -75,7 +75,7 @@ std::string unseen_border(const ModelConfig& model, const InputSpec& input) {
                 rows, " rows and ", columns, " columns are never seen; choose task.height and task.width to fit model.patch");
 }
 
-int train(const Arguments& arguments) {
+int train(const TrainArguments& arguments) {
   ADATAPE_CHECK(!arguments.config.empty() || arguments.resume, "train", "expected a configuration file; only --resume goes without one");
   ADATAPE_CHECK(!arguments.config.empty() || !arguments.output.empty(), "train",
                 "--resume without a configuration file needs --output DIR, the run to go on with");
@@ -128,8 +128,8 @@ int train(const Arguments& arguments) {
 }  // namespace
 
 std::function<int()> declare_train(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
-  app.footer(kMore);
+  auto arguments = std::make_shared<TrainArguments>();
+  app.footer(kTrainMore);
   app.add_option("CONFIG", arguments->config, "configuration (TOML); `adatape list options` has all keys");
   app.add_option("--set", arguments->assignments, "change a key, e.g. model.width=64 (may be repeated)")
       ->type_name("KEY=VALUE")

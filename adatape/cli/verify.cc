@@ -10,7 +10,7 @@
 namespace adatape::cli {
 namespace {
 
-constexpr const char* kMore =
+constexpr const char* kVerifyMore =
     "A golden case is a small model whose answers an independent implementation computed: a folder with case.json,\n"
     "weights.safetensors, inputs.safetensors and expected.safetensors. Each expected tensor is compared\n"
     "(|got - expected| <= tolerance x max(1, max |expected|), integers equal); one that is not produced is a failure.\n"
@@ -20,7 +20,7 @@ constexpr const char* kMore =
     "  adatape verify tests/golden/*\n"
     "  adatape verify tests/golden/vit_timm --output vit.safetensors";
 
-struct Options {
+struct VerifyArguments {
   std::vector<std::string> folders;
   std::string output;
 };
@@ -42,7 +42,7 @@ void print(const CaseResult& result) {
   }
 }
 
-int run(const Options& options) {
+int run_verify(const VerifyArguments& options) {
   ADATAPE_CHECK(options.output.empty() || options.folders.size() == 1, "verify", "--output takes the tensors of one case, got ",
                 options.folders.size(), " cases");
   size_t failed = 0, compared = 0;
@@ -62,12 +62,12 @@ int run(const Options& options) {
 }  // namespace
 
 std::function<int()> declare_verify(CLI::App& app) {
-  auto options = std::make_shared<Options>();
-  app.footer(kMore);
+  auto options = std::make_shared<VerifyArguments>();
+  app.footer(kVerifyMore);
   app.add_option("cases", options->folders, "case folders")->required()->type_name("CASE_DIR");
   app.add_option("--output", options->output, "write every tensor to this file, under the names of expected.safetensors")
       ->type_name("OUT.safetensors");
-  return [options] { return run(*options); };
+  return [options] { return run_verify(*options); };
 }
 
 }  // namespace adatape::cli

@@ -58,6 +58,12 @@ bool CaseResult::passed() const {
   return std::all_of(comparisons.begin(), comparisons.end(), [](const TensorComparison& comparison) { return comparison.passed; });
 }
 
+const at::Tensor& tensor_of(const NamedTensors& tensors, const std::string& name) {
+  const auto found = tensors.find(name);
+  ADATAPE_CHECK(found != tensors.end(), "golden case", "expected a tensor ", name, ", found none");
+  return found->second;
+}
+
 CaseResult run_golden_case(const std::string& folder, at::Device device) {
   const auto file = [&](const char* name) { return (fs::path(folder) / name).string(); };
   ADATAPE_CHECK(fs::is_directory(folder), folder, "expected a case folder with case.json, found ",

@@ -29,6 +29,9 @@ struct CaseResult {
 // Runs a case folder on a device; what it gives lies on the CPU. Throws Error where the case cannot be read or its model is unknown.
 CaseResult run_golden_case(const std::string& folder, at::Device device = at::kCPU);
 
+// Of a case's weights or inputs; throws Error where it is not among them.
+const at::Tensor& tensor_of(const NamedTensors& tensors, const std::string& name);
+
 // The tensors that a case's model gives, computed where the inputs lie; one function a kind of case.
 NamedTensors run_model_case(const nlohmann::json& config, const std::string& model, const NamedTensors& weights,
                             const NamedTensors& inputs);

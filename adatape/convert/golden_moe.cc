@@ -8,12 +8,6 @@
 namespace adatape {
 namespace {
 
-at::Tensor tensor_of(const NamedTensors& tensors, const std::string& name) {
-  const auto found = tensors.find(name);
-  ADATAPE_CHECK(found != tensors.end(), "golden case", "expected a tensor ", name, ", found none");
-  return found->second;
-}
-
 double number_or(const nlohmann::json& options, const char* key, double otherwise) {
   return options.at(key).is_null() ? otherwise : options.at(key).get<double>();
 }

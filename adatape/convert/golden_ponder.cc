@@ -17,12 +17,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-const at::Tensor& tensor_of(const NamedTensors& tensors, const std::string& name) {
-  const auto found = tensors.find(name);
-  ADATAPE_CHECK(found != tensors.end(), "golden case", "expected `", name, "` among the inputs");
-  return found->second;
-}
-
 std::shared_ptr<Model> model_of(ModelConfig& config, const InputSpec& spec) {
   config.resolve(spec);
   config.validate(spec);

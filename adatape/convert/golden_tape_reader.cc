@@ -8,12 +8,6 @@
 namespace adatape {
 namespace {
 
-at::Tensor tensor_of(const NamedTensors& tensors, const std::string& name) {
-  const auto found = tensors.find(name);
-  ADATAPE_CHECK(found != tensors.end(), "golden case", "expected a tensor ", name, ", found none");
-  return found->second;
-}
-
 at::Tensor leaf(const at::Tensor& tensor, at::Device device) { return tensor.detach().clone().to(device).requires_grad_(true); }
 
 }  // namespace

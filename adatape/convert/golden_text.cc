@@ -14,12 +14,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-at::Tensor tensor_of(const NamedTensors& tensors, const std::string& name) {
-  const auto found = tensors.find(name);
-  ADATAPE_CHECK(found != tensors.end(), "golden case", "expected a tensor ", name, " among the inputs, found none");
-  return found->second;
-}
-
 // Padded [B, L] and lengths [B] -> packed [total] and where each example begins.
 struct Packed {
   at::Tensor values;

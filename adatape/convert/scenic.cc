@@ -1,4 +1,4 @@
-// Names of Scenic's AdaTape and Universal Transformer (Flax). Only the last parts of a path are matched where scopes differ between
+// ScenicNames of Scenic's AdaTape and Universal Transformer (Flax). Only the last parts of a path are matched where scopes differ between
 // versions.
 #include <regex>
 
@@ -10,13 +10,13 @@ namespace {
 
 using Form = WeightPiece::Form;
 
-struct Names {
+struct ScenicNames {
   std::string bank = "bank_input";
   int64_t untied_blocks = 0;
 };
 
-Names names_of(const Model& model) {
-  Names names;
+ScenicNames names_of(const Model& model) {
+  ScenicNames names;
   std::vector<std::string> banks;
   for (const NamedParameter& parameter : model.named_parameters()) {
     if (parameter.name.rfind("bank_", 0) == 0) {
@@ -67,7 +67,7 @@ bool add_block_leaf(std::vector<WeightPiece>& pieces, const std::string& source,
 }  // namespace
 
 std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& model) {
-  const Names names = names_of(model);
+  const ScenicNames names = names_of(model);
   const bool image_bank = source.count("embedding_bank/kernel") > 0;
   int64_t width = 0;
   for (const NamedParameter& parameter : model.named_parameters()) {

@@ -10,15 +10,15 @@
 namespace adatape {
 namespace {
 
-struct Names {
+struct NamePair {
   const char *timm, *ours;
 };
-constexpr Names kInBlock[] = {{"norm1", "attention_norm"}, {"norm2", "feed_forward_norm"},     {"attn.qkv", "qkv"},
-                              {"attn.proj", "output"},     {"mlp.fc1", "feed_forward.expand"}, {"mlp.fc2", "feed_forward.contract"}};
-constexpr Names kWhole[] = {{"cls_token", "stem.class_token"},
-                            {"pos_embed", "stem.positions"},
-                            {"patch_embed.proj.weight", "stem.patch_weight"},
-                            {"patch_embed.proj.bias", "stem.bias"}};
+constexpr NamePair kInBlock[] = {{"norm1", "attention_norm"}, {"norm2", "feed_forward_norm"},     {"attn.qkv", "qkv"},
+                                 {"attn.proj", "output"},     {"mlp.fc1", "feed_forward.expand"}, {"mlp.fc2", "feed_forward.contract"}};
+constexpr NamePair kWhole[] = {{"cls_token", "stem.class_token"},
+                               {"pos_embed", "stem.positions"},
+                               {"patch_embed.proj.weight", "stem.patch_weight"},
+                               {"patch_embed.proj.bias", "stem.bias"}};
 const std::regex& parameter_of_block() {
   static const std::regex pattern(R"(block(?:s\.|_)(\d+)\.(.+)\.(weight|bias))");
   return pattern;
@@ -28,12 +28,12 @@ const std::regex& parameter_of_block() {
 std::string our_name(const std::string& timm) {
   static const std::regex top(R"((norm|fc_norm|head)\.(weight|bias))");
   std::smatch match;
-  for (const Names& names : kWhole) {
+  for (const NamePair& names : kWhole) {
     if (timm == names.timm) return names.ours;
   }
   if (std::regex_match(timm, match, top)) return (match[1] == "head" ? "head.classifier." : "head.norm.") + match[2].str();
   if (timm.starts_with("blocks.") && std::regex_match(timm, match, parameter_of_block())) {
-    for (const Names& names : kInBlock) {
+    for (const NamePair& names : kInBlock) {
       if (match[2] == names.timm) return concat("block_", match[1].str(), ".", names.ours, ".", match[3].str());
     }
   }
@@ -43,14 +43,14 @@ std::string our_name(const std::string& timm) {
 std::string timm_name(const std::string& ours, bool norm_after_pooling) {
   static const std::regex head(R"(head\.(norm|classifier)\.(weight|bias))");
   std::smatch match;
-  for (const Names& names : kWhole) {
+  for (const NamePair& names : kWhole) {
     if (ours == names.ours) return names.timm;
   }
   if (std::regex_match(ours, match, head)) {
     return (match[1] == "classifier" ? "head." : norm_after_pooling ? "fc_norm." : "norm.") + match[2].str();
   }
   if (ours.starts_with("block_") && std::regex_match(ours, match, parameter_of_block())) {
-    for (const Names& names : kInBlock) {
+    for (const NamePair& names : kInBlock) {
       if (match[2] == names.ours) return concat("blocks.", match[1].str(), ".", names.timm, ".", match[3].str());
     }
   }

@@ -154,12 +154,12 @@ bool try_read_rows(Decompressor& decompressor, const Plan& plan, uint8_t* pixels
 }
 
 // Frees what the library holds, whichever way a function is left.
-struct Owner {
+struct OwnedDecompressor {
   Decompressor decompressor;
-  Owner() { prepare(decompressor); }
-  ~Owner() { jpeg_destroy_decompress(&decompressor.info); }
-  Owner(const Owner&) = delete;
-  Owner& operator=(const Owner&) = delete;
+  OwnedDecompressor() { prepare(decompressor); }
+  ~OwnedDecompressor() { jpeg_destroy_decompress(&decompressor.info); }
+  OwnedDecompressor(const OwnedDecompressor&) = delete;
+  OwnedDecompressor& operator=(const OwnedDecompressor&) = delete;
 
   [[noreturn]] void refuse(const std::string& name) const {
     throw Error(concat(name, ": expected an intact JPEG picture, got \"", decompressor.message, '"'));
@@ -169,14 +169,14 @@ struct Owner {
 }  // namespace
 
 PictureHeader read_jpeg_header(const EncodedPicture& encoded) {
-  Owner owner;
+  OwnedDecompressor owner;
   PictureHeader header;
   if (!try_read_header(owner.decompressor, encoded, header)) owner.refuse(encoded.name);
   return header;
 }
 
 DecodedPart decode_jpeg(const EncodedPicture& encoded, int64_t reduction, const Box& part) {
-  Owner owner;
+  OwnedDecompressor owner;
   Plan plan;
   if (!try_start(owner.decompressor, encoded, reduction, part, plan)) owner.refuse(encoded.name);
   DecodedPart decoded;

@@ -83,9 +83,9 @@ void check_chunk_lengths(const EncodedPicture& encoded) {
   }
 }
 
-struct Owner {
+struct OwnedReader {
   Reader reader;
-  explicit Owner(const EncodedPicture& encoded) {
+  explicit OwnedReader(const EncodedPicture& encoded) {
     check_chunk_lengths(encoded);
     reader.bytes = encoded.bytes;
     reader.left = encoded.size;
@@ -96,9 +96,9 @@ struct Owner {
       throw Error(concat(encoded.name, ": libpng could not start (out of memory?)"));
     }
   }
-  ~Owner() { png_destroy_read_struct(&reader.png, &reader.info, nullptr); }
-  Owner(const Owner&) = delete;
-  Owner& operator=(const Owner&) = delete;
+  ~OwnedReader() { png_destroy_read_struct(&reader.png, &reader.info, nullptr); }
+  OwnedReader(const OwnedReader&) = delete;
+  OwnedReader& operator=(const OwnedReader&) = delete;
 
   [[noreturn]] void refuse(const std::string& name) const {
     throw Error(concat(name, ": expected an intact PNG picture, got \"", reader.message, '"'));
@@ -108,14 +108,14 @@ struct Owner {
 }  // namespace
 
 PictureHeader read_png_header(const EncodedPicture& encoded) {
-  Owner owner(encoded);
+  OwnedReader owner(encoded);
   PictureHeader header;
   if (!try_read_header(owner.reader, header)) owner.refuse(encoded.name);
   return header;
 }
 
 Picture decode_png(const EncodedPicture& encoded) {
-  Owner owner(encoded);
+  OwnedReader owner(encoded);
   PictureHeader header;
   if (!try_read_header(owner.reader, header)) owner.refuse(encoded.name);
   const size_t pixels = static_cast<size_t>(header.height) * static_cast<size_t>(header.width);

@@ -58,7 +58,7 @@ typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t Integers __attribute__((vector_size(16)));
 typedef int16_t Shorts __attribute__((vector_size(16)));
 typedef uint8_t Bytes __attribute__((vector_size(16)));
-constexpr size_t kBlock = sizeof(Bytes);
+constexpr size_t kBytesBlock = sizeof(Bytes);
 
 Floats floats_of(Shorts interleaved_with_zeros) {
   return __builtin_convertvector(reinterpret_cast<Integers>(interleaved_with_zeros), Floats);
@@ -67,7 +67,7 @@ Floats floats_of(Shorts interleaved_with_zeros) {
 // sums[i] = sum over k of weights[k] * from[k * stride + i], i below `line`.
 void add_rows(const uint8_t* from, size_t stride, const float* weights, size_t count, size_t line, float* sums) {
   size_t i = 0;
-  for (; i + kBlock <= line; i += kBlock) {
+  for (; i + kBytesBlock <= line; i += kBytesBlock) {
     Floats sum[4] = {};
     for (size_t k = 0; k < count; ++k) {
       Bytes bytes;

@@ -23,7 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kBlock = 512;
+constexpr int64_t kTarBlock = 512;
 constexpr int64_t kLongestName = 1 << 16;
 constexpr int64_t kLargestClass = 1 << 24;
 
@@ -60,7 +60,7 @@ class PlacedFile {
   int64_t size_ = 0;
 };
 
-using Header = std::array<char, kBlock>;
+using Header = std::array<char, kTarBlock>;
 
 std::string text_of(const char* field, size_t size) { return {field, ::strnlen(field, size)}; }
 
@@ -115,17 +115,17 @@ class TarReader {
   // False behind the last one. Error where the end mark, a block of zeros, is missing: a copy that broke off is a tar file up to there.
   bool next(Member& member) {
     std::string long_name;
-    while (place_ + kBlock <= file_.size()) {
+    while (place_ + kTarBlock <= file_.size()) {
       Header header;
-      file_.read(place_, header.data(), kBlock);
+      file_.read(place_, header.data(), kTarBlock);
       if (std::all_of(header.begin(), header.end(), [](char byte) { return byte == 0; })) return false;
       ADATAPE_CHECK(checksum_holds(header), file_.name(), "expected a plain tar file, got other data at ", place_,
                     "; compressed ones must be unpacked first");
       member.size = number_of(header.data() + 124, 12);
-      member.offset = place_ + kBlock;
+      member.offset = place_ + kTarBlock;
       ADATAPE_CHECK(member.size >= 0 && member.size <= file_.size() - member.offset, file_.name(), "expected a whole tar file, got one of ",
                     file_.size(), " bytes cut off within the member at ", place_, "; copy or make it again");
-      place_ = member.offset + (member.size + kBlock - 1) / kBlock * kBlock;
+      place_ = member.offset + (member.size + kTarBlock - 1) / kTarBlock * kTarBlock;
       const char kind = header[156];
       if (kind == 'L' || kind == 'x') {
         const std::string content = content_of(member);

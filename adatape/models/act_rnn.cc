@@ -70,13 +70,6 @@ struct ActRnn::Pondering {
 
 namespace {
 
-std::vector<int64_t> chosen(const std::vector<int64_t>& values, const std::vector<int64_t>& places) {
-  std::vector<int64_t> result;
-  result.reserve(places.size());
-  for (const int64_t place : places) result.push_back(values[static_cast<size_t>(place)]);
-  return result;
-}
-
 // Rows of all parts together, row i to place places[i].
 RecurrentState in_place_order(const std::vector<RecurrentState>& parts, const std::vector<int64_t>& places, torch::Device device) {
   std::vector<int64_t> source(places.size());
@@ -118,21 +111,21 @@ RecurrentState ActRnn::ponder(const torch::Tensor& projected, RecurrentState sta
     h = h + p;
     pondering.count(n, running);
     if (pondering.record) {
-      const torch::Tensor rows = index_tensor(chosen(pondering.rows, running), device);
+      const torch::Tensor rows = index_tensor(values_at(pondering.rows, running), device);
       pondering.weights.select(1, n).index_copy_(0, rows, act.weight.detach());
       pondering.probabilities.select(1, n).index_copy_(0, rows, p.detach());
     }
     const RowCompaction compaction(act.halts);
     if (compaction.leave.empty()) continue;
     const torch::Tensor leave = index_tensor(compaction.leave, device), rest = act.weight.index_select(0, leave);
-    const std::vector<int64_t> places = chosen(running, compaction.leave);
-    pondering.remainders = pondering.remainders.index_add(0, index_tensor(chosen(pondering.examples, places), device), rest);
+    const std::vector<int64_t> places = values_at(running, compaction.leave);
+    pondering.remainders = pondering.remainders.index_add(0, index_tensor(values_at(pondering.examples, places), device), rest);
     if (pondering.record) {
-      pondering.element_remainders.index_copy_(0, index_tensor(chosen(pondering.rows, places), device), rest.detach());
+      pondering.element_remainders.index_copy_(0, index_tensor(values_at(pondering.rows, places), device), rest.detach());
     }
     halted.insert(halted.end(), places.begin(), places.end());
     done.push_back(compaction.stay.empty() ? mean : mean.select(leave));
-    running = chosen(running, compaction.stay);
+    running = values_at(running, compaction.stay);
     if (running.empty()) break;
     input = keep_rows(input, compaction.stay);
     state = state.keep(compaction.stay);

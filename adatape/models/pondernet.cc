@@ -91,12 +91,6 @@ auto in_name_of(const std::vector<int64_t>& examples, const ForwardContext& all,
   return result;
 }
 
-std::vector<int64_t> chosen(const std::vector<int64_t>& values, const std::vector<int64_t>& places) {
-  std::vector<int64_t> result;
-  for (const int64_t place : places) result.push_back(values[static_cast<size_t>(place)]);
-  return result;
-}
-
 }  // namespace
 
 ModelOutput PonderNet::forward(const Batch& batch, const ForwardOptions& options) {
@@ -160,7 +154,7 @@ ModelOutput PonderNet::forward(const Batch& batch, const ForwardOptions& options
     if (halted.empty()) continue;
     const bool all_halt = compaction.stay.empty();
     if (!options.training) {
-      const std::vector<int64_t> whom = chosen(running, halted);
+      const std::vector<int64_t> whom = values_at(running, halted);
       const PonderState theirs = all_halt ? state : select(state, halted);
       y = in_name_of(whom, context, [&](const ForwardContext& ours) { return answer(theirs, ours); });
       if (!logits.defined()) logits = y.new_zeros({size, y.size(1)});
@@ -169,7 +163,7 @@ ModelOutput PonderNet::forward(const Batch& batch, const ForwardOptions& options
     if (all_halt) break;
     keep(state, compaction.stay);
     left = keep_rows(left, compaction.stay);
-    running = chosen(running, compaction.stay);
+    running = values_at(running, compaction.stay);
   }
   if (!options.training && !logits.defined()) logits = answer(state, context);  // a batch without examples
 

@@ -48,4 +48,11 @@ torch::Tensor keep_rows(const torch::Tensor& x, const std::vector<int64_t>& stay
   return x.narrow(0, 0, kept);
 }
 
+std::vector<int64_t> values_at(const std::vector<int64_t>& values, const std::vector<int64_t>& places) {
+  std::vector<int64_t> result;
+  result.reserve(places.size());
+  for (const int64_t place : places) result.push_back(values[static_cast<size_t>(place)]);
+  return result;
+}
+
 }  // namespace adatape

@@ -19,4 +19,7 @@ struct RowCompaction {
 // copy, differentiable.
 torch::Tensor keep_rows(const torch::Tensor& x, const std::vector<int64_t>& stay);
 
+// values[place] for each place: what a caller keeps beside the rows.
+std::vector<int64_t> values_at(const std::vector<int64_t>& values, const std::vector<int64_t>& places);
+
 }  // namespace adatape

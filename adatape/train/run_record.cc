@@ -16,6 +16,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/train/config_difference.h"
 #include "adatape/train/version.h"
@@ -34,14 +35,6 @@ std::string utc_now() {
   std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text.data();
 }
-
-std::string formatted(const char* format, double value) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), format, value);
-  return text.data();
-}
-
-std::string percent(double share) { return formatted("%.2f %%", 100 * share); }
 
 }  // namespace
 
@@ -183,24 +176,24 @@ std::string summarize_result(const ordered_json& result) {
   };
   line("model", concat(result.at("model").get<std::string>(), " on ", result.at("task").get<std::string>(), ", seed ",
                        result.at("seed").dump(), ", ", format_count(number("parameters")), " parameters"));
-  line("test accuracy", concat(percent(number("accuracy")), " of ", result.at("test_examples").dump(), " examples, loss ",
-                               formatted("%.4g", number("loss"))));
-  if (result.contains("answer_accuracy")) line("answers right", percent(number("answer_accuracy")));
+  line("test accuracy", concat(percent_text(number("accuracy")), " of ", result.at("test_examples").dump(), " examples, loss ",
+                               number_text("%.4g", number("loss"))));
+  if (result.contains("answer_accuracy")) line("answers right", percent_text(number("answer_accuracy")));
   if (result.contains("described")) {
-    for (const auto& [name, value] : result["described"].items()) line(name, formatted("%.4f", value.get<double>()));
+    for (const auto& [name, value] : result["described"].items()) line(name, number_text("%.4f", value.get<double>()));
   }
-  line("validation accuracy", concat(percent(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
+  line("validation accuracy", concat(percent_text(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
   line("steps", draws == 1 ? result.at("steps").dump() : concat(result.at("steps").dump(), " in ", draws, " draws of the weights"));
   const double waited = number("waited_for_data_seconds") / std::max(number("training_seconds"), 1e-9);
-  line("training time", concat(format_duration(number("training_seconds")), " (", formatted("%.1f %%", 100 * waited),
+  line("training time", concat(format_duration(number("training_seconds")), " (", number_text("%.1f %%", 100 * waited),
                                " waiting for data), ", format_duration(number("wall_seconds")), " with evaluations and saving"));
-  std::string tokens = concat(formatted("%.1f", number("tokens")), " an example");
+  std::string tokens = concat(number_text("%.1f", number("tokens")), " an example");
   if (number("tape_length_mean") > 0) {
-    tokens +=
-        concat(", of these on tape ", formatted("%.2f", number("tape_length_mean")), " +- ", formatted("%.2f", number("tape_length_std")));
+    tokens += concat(", of these on tape ", number_text("%.2f", number("tape_length_mean")), " +- ",
+                     number_text("%.2f", number("tape_length_std")));
   }
   line("tokens", tokens);
-  if (result.contains("mean_steps")) line("steps of halting", concat(formatted("%.2f", number("mean_steps")), " on average"));
+  if (result.contains("mean_steps")) line("steps of halting", concat(number_text("%.2f", number("mean_steps")), " on average"));
   line("cost", concat(format_count(number("flops"), "FLOPs"), " an example, ", format_count(number("examples_per_second")),
                       " examples/s on ", result.at("device").get<std::string>(), " (", result.at("threads").dump(), " threads)"));
   return text;

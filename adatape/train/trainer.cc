@@ -11,6 +11,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/number_text.h"
 #include "adatape/core/signals.h"
 #include "adatape/nn/mixed_precision.h"
 #include "adatape/train/evaluate.h"
@@ -42,12 +43,6 @@ std::vector<double> numbers_of(const std::vector<at::Tensor>& scalars) {
   const at::Tensor all = at::stack(scalars).to(at::kCPU, at::kDouble);
   numbers.assign(all.const_data_ptr<double>(), all.const_data_ptr<double>() + all.numel());
   return numbers;
-}
-
-std::string formatted(const char* format, double value) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), format, value);
-  return text.data();
 }
 
 struct EvaluationStopped {};
@@ -218,9 +213,9 @@ void Trainer::write_losses(double learning_rate, double gradient_norm) {
   for (const auto& [name, sum] : state_.loss_sums) numbers[name] = sum / static_cast<double>(state_.loss_count);
   counts_to_shares(numbers);
   metrics_->write("train", state_.step, state_.draw(), numbers);
-  loss_text_ = formatted("loss %.4g", numbers.at("loss"));
+  loss_text_ = number_text("loss %.4g", numbers.at("loss"));
   if (const auto dropped = numbers.find("dropped_share"); dropped != numbers.end())
-    loss_text_ += formatted("  dropped %.1f %%", 100 * dropped->second);
+    loss_text_ += number_text("  dropped %.1f %%", 100 * dropped->second);
   detail_ = loss_text_ + accuracy_text_;
   state_.loss_sums.clear();
   state_.loss_count = 0;
@@ -245,7 +240,7 @@ void Trainer::validate() {
   numbers["training_seconds"] = state_.training_seconds;
   metrics_->write("validation", state_.step, state_.draw(), numbers);
   metrics_->flush();
-  accuracy_text_ = formatted("  validation accuracy %.2f %%", 100 * result.accuracy);
+  accuracy_text_ = number_text("  validation accuracy %.2f %%", 100 * result.accuracy);
   detail_ = loss_text_ + accuracy_text_;
 
   DrawRecord& draw = state_.draws.back();
@@ -265,8 +260,8 @@ void Trainer::validate() {
   if (!decides || state_.reached_goal) return;
   state_.restart_decided = true;
   if (result.accuracy >= training.restart_below || state_.draw() + 1 >= training.maximum_draws) return;
-  progress_->note(concat("step ", state_.step, ": validation accuracy ", formatted("%.2f %%", 100 * result.accuracy), " is below ",
-                         formatted("%.4g %%", 100 * training.restart_below), ": drawing the weights anew (draw ", state_.draw() + 2,
+  progress_->note(concat("step ", state_.step, ": validation accuracy ", number_text("%.2f %%", 100 * result.accuracy), " is below ",
+                         number_text("%.4g %%", 100 * training.restart_below), ": drawing the weights anew (draw ", state_.draw() + 2,
                          " of at most ", training.maximum_draws, ")"));
   restart();
 }
@@ -303,7 +298,7 @@ void Trainer::export_model() {
   const int64_t step = evaluated ? state_.best_step : state_.step;
   if (step == exported_step_) return;
   std::map<std::string, std::string> metadata = {{"version", kVersion}, {"step", std::to_string(step)}};
-  if (evaluated) metadata["validation_accuracy"] = formatted("%.17g", state_.best_accuracy);
+  if (evaluated) metadata["validation_accuracy"] = number_text("%.17g", state_.best_accuracy);
   std::optional<AveragedModel> averaged;
   if (!evaluated) averaged.emplace(model_, state_.averaged_weights);
   write_safetensors(options_.output + "/model.safetensors", evaluated ? state_.best_weights : parameters_of(model_), metadata);

@@ -1,13 +1,12 @@
 #include "adatape/analysis/curves.h"
 
 #include "test_runs.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using ::testing::HasSubstr;
-using testing::TemporaryFolder;
 
 TEST(Curves, ReadsBothKindsOfLine) {
   const TemporaryFolder folder;

@@ -6,18 +6,17 @@
 
 #include "adatape/analysis/figures.h"
 #include "test_runs.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 using nlohmann::ordered_json;
-using testing::error_of;
 using testing::hand_made_result;
 using testing::HandMade;
 using ::testing::HasSubstr;
 using testing::make_run;
 using ::testing::Not;
-using testing::TemporaryFolder;
 
 class FamilyTest : public ::testing::Test {
  protected:

@@ -13,7 +13,6 @@ using nlohmann::ordered_json;
 using testing::hand_made_result;
 using testing::HandMade;
 using testing::make_run;
-using testing::TemporaryFolder;
 
 class FrontierTest : public ::testing::Test {
  protected:

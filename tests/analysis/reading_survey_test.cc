@@ -10,12 +10,12 @@
 #include "adatape/nn/initialize.h"
 #include "test_runs.h"
 #include "tests/data/idx_files.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 using nlohmann::ordered_json;
-using testing::error_of;
 using ::testing::HasSubstr;
 
 TEST(BankGrid, LiesInTheImageAsTheTaskGivesIt) {

@@ -6,18 +6,17 @@
 #include "adatape/analysis/page.h"
 #include "adatape/analysis/reading_figures.h"
 #include "test_runs.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
-using testing::error_of;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using testing::small_adatape;
-using testing::TemporaryFolder;
 using testing::tiny_config;
 using testing::train_run;
 

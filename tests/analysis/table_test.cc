@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
-#include "adatape/analysis/number_text.h"
+#include "adatape/core/number_text.h"
 #include "test_runs.h"
 
 namespace adatape {
@@ -13,7 +13,6 @@ using testing::HandMade;
 using ::testing::HasSubstr;
 using testing::make_run;
 using ::testing::Not;
-using testing::TemporaryFolder;
 
 // The cell of a row under a title, "(no column)" where there is none.
 std::string cell(const Table& table, size_t row, const std::string& title) {

@@ -12,7 +12,6 @@ namespace adatape {
 namespace {
 
 using testing::small_adatape;
-using testing::TemporaryFolder;
 using testing::tiny_config;
 using testing::train_run;
 

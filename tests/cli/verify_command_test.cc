@@ -9,18 +9,18 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::Outcome;
 
-constexpr char kGolden[] = ADATAPE_SOURCE_DIR "/tests/golden/";
+constexpr char kGoldenRoot[] = ADATAPE_SOURCE_DIR "/tests/golden/";
 
 class VerifyCommandTest : public testing::ProgramTest {
  protected:
   std::string copy(const std::string& name) const {
-    fs::copy(kGolden + name, path(name));
+    fs::copy(kGoldenRoot + name, path(name));
     return name;
   }
 };
 
 TEST_F(VerifyCommandTest, PassesAndSaysWhatItCompared) {
-  const Outcome outcome = run(std::string("verify ") + kGolden + "vit_timm " + kGolden + "tape_reader");
+  const Outcome outcome = run(std::string("verify ") + kGoldenRoot + "vit_timm " + kGolden + "tape_reader");
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("vit_timm\n"), HasSubstr("ok      logits"), HasSubstr("ok      grad/cls_token"),
                                     HasSubstr("2 of 2 compared cases passed")));
@@ -32,7 +32,7 @@ TEST_F(VerifyCommandTest, AFailureIsStatusOne) {
   expected["logits"] += 1e-3;
   expected["more"] = at::zeros({1});
   write_safetensors(path(name + "/expected.safetensors"), expected);
-  const Outcome outcome = run("verify " + name + " " + kGolden + "vit_timm");
+  const Outcome outcome = run("verify " + name + " " + kGoldenRoot + "vit_timm");
   EXPECT_EQ(outcome.status, 1);
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("FAILED  logits"), HasSubstr("not produced"), HasSubstr("1 of 2 compared cases passed")));
 }
@@ -44,7 +44,7 @@ TEST_F(VerifyCommandTest, OutputWithoutExpectations) {
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
   EXPECT_THAT(outcome.output, HasSubstr("not compared"));
   const NamedTensors written = read_safetensors(path("out.safetensors")).tensors;
-  for (const auto& [key, expected] : read_safetensors(std::string(kGolden) + name + "/expected.safetensors").tensors) {
+  for (const auto& [key, expected] : read_safetensors(std::string(kGoldenRoot) + name + "/expected.safetensors").tensors) {
     if (key.rfind("published/", 0) == 0) continue;
     ASSERT_EQ(written.count(key), 1u) << key;
     EXPECT_TRUE(at::allclose(written.at(key).to(at::kFloat), expected.to(at::kFloat), 1e-4, 1e-4)) << key;
@@ -54,7 +54,7 @@ TEST_F(VerifyCommandTest, OutputWithoutExpectations) {
 TEST_F(VerifyCommandTest, BadCasesAreOneLine) {
   EXPECT_THAT(error_of("verify nowhere"), HasSubstr("nowhere: expected a case folder"));
   EXPECT_THAT(error_of("verify"), HasSubstr("cases is required"));
-  EXPECT_THAT(error_of(std::string("verify ") + kGolden + "vit_timm " + kGolden + "tape_reader --output x.safetensors"),
+  EXPECT_THAT(error_of(std::string("verify ") + kGoldenRoot + "vit_timm " + kGolden + "tape_reader --output x.safetensors"),
               HasSubstr("--output takes the tensors of one case"));
   const std::string name = copy("vit_timm");
   write(name + "/case.json", "{");
@@ -85,7 +85,7 @@ mlp_width = 16
 test_examples = 50
 )");
   }
-  const std::string case_ = std::string(kGolden) + "adatape_parity_flat/";
+  const std::string case_ = std::string(kGoldenRoot) + "adatape_parity_flat/";
 };
 
 TEST_F(ImportCommandTest, GoldenLogitsFromBothFormats) {

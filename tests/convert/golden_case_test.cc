@@ -5,6 +5,7 @@
 
 #include "golden_folder.h"
 #include "tests/cuda.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -12,7 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using testing::CaseCopy;
-using testing::error_of;
 using testing::golden;
 using ::testing::HasSubstr;
 

@@ -46,13 +46,4 @@ class CaseCopy {
 };
 
 // The message of the Error that action throws, "" when it throws none.
-inline std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace adatape::testing

@@ -4,12 +4,12 @@
 #include "adatape/models/transformer.h"
 #include "adatape/models/universal_transformer.h"
 #include "golden_folder.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 using ::testing::AllOf;
-using testing::error_of;
 using testing::golden;
 using ::testing::HasSubstr;
 
@@ -94,7 +94,7 @@ TEST(WeightMapTest, MissingSurplusAndWrongShapesAreNamed) {
   const NamedTensors whole = weights_of("vit_timm");
   const auto model = vit_model();
   const auto error = [&](const NamedTensors& source) { return error_of([&] { to_ours(timm_pieces(source, *model), source, *model); }); };
-  EXPECT_EQ(error(whole), "");
+  EXPECT_EQ(error(whole), "no error");
   NamedTensors source = whole;
   source.erase("blocks.0.mlp.fc1.bias");
   EXPECT_THAT(error(source), HasSubstr("no tensor in the weights gives block_0.feed_forward.expand.bias [64]"));
@@ -118,7 +118,7 @@ TEST(WeightMapTest, ScenicShapesThatDoNotFitAreNamed) {
   const NamedTensors whole = weights_of("u2t_per_example");
   const auto model = u2t_model();
   const auto error = [&](const NamedTensors& source) { return error_of([&] { to_ours(scenic_pieces(source, *model), source, *model); }); };
-  EXPECT_EQ(error(whole), "");
+  EXPECT_EQ(error(whole), "no error");
   NamedTensors source = whole;
   source["output_projection/kernel"] = at::zeros({5, 16});
   EXPECT_THAT(error(source), AllOf(HasSubstr("output_projection/kernel"), HasSubstr("[5, 16]")));
@@ -167,28 +167,28 @@ class TransformersTest : public ::testing::Test {
 
 TEST_F(TransformersTest, WhatStandsForTheEmbeddingEqualsIt) {
   const at::Tensor embedding = gpt_weights.at("transformer.wte.weight"), shared = t5_weights.at("shared.weight");
-  EXPECT_EQ(error(with(gpt_weights, "lm_head.weight", embedding), *gpt), "");
+  EXPECT_EQ(error(with(gpt_weights, "lm_head.weight", embedding), *gpt), "no error");
   EXPECT_THAT(error(with(gpt_weights, "lm_head.weight", embedding + 0.1), *gpt),
               AllOf(HasSubstr("tensor lm_head.weight: expected the same numbers as transformer.wte.weight"),
                     HasSubstr("set model.tied_embeddings = false")));
   for (const char* copy : {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}) {
-    EXPECT_EQ(error(with(t5_weights, copy, shared), *t5), "");
+    EXPECT_EQ(error(with(t5_weights, copy, shared), *t5), "no error");
     EXPECT_THAT(error(with(t5_weights, copy, shared * 2), *t5),
                 AllOf(HasSubstr(copy), HasSubstr("expected the same numbers as shared.weight")));
     NamedTensors renamed = with(t5_weights, copy, shared);  // the one name that some writers keep
     renamed.erase("shared.weight");
-    EXPECT_EQ(error(renamed, *t5), "");
+    EXPECT_EQ(error(renamed, *t5), "no error");
     EXPECT_TRUE(at::equal(to_ours(transformers_pieces(renamed, *t5), renamed, *t5).at("embedding"), shared));
   }
   const std::string gated = "ffn_width = 24\nblocks = 1\nrelative_buckets = 8\nactivation = \"gated_gelu\"\n";
-  EXPECT_EQ(error(t5_1_1_weights, *text_model("t5", gated + "tied_embeddings = false\n", 23)), "");
+  EXPECT_EQ(error(t5_1_1_weights, *text_model("t5", gated + "tied_embeddings = false\n", 23)), "no error");
   EXPECT_THAT(error(t5_1_1_weights, *text_model("t5", gated, 23)),
               HasSubstr("tensor lm_head.weight: expected the same numbers as shared.weight"));
 }
 
 TEST_F(TransformersTest, ALeftoverOfPublishedFilesIsPassedOver) {
   const std::string bias = "layer.1.EncDecAttention.relative_attention_bias.weight";
-  EXPECT_EQ(error(with(t5_weights, "decoder.block.0." + bias, at::ones({8, 4})), *t5), "");
+  EXPECT_EQ(error(with(t5_weights, "decoder.block.0." + bias, at::ones({8, 4})), *t5), "no error");
   EXPECT_THAT(error(with(t5_weights, "decoder.block.1." + bias, at::ones({8, 4})), *t5),
               AllOf(HasSubstr("is not a name of"), HasSubstr("take it out of the file")));
 }

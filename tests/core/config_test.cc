@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "adatape/core/check.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -72,15 +73,6 @@ Config read(const std::string& text, const std::vector<std::string>& assignments
   return config;
 }
 
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << "an error is one line";
-    return error.what();
-  }
-  return "no error";
-}
 std::string read_error(const std::string& text, const std::vector<std::string>& assignments = {}) {
   return error_of([&] { read(text, assignments); });
 }

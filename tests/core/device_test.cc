@@ -13,7 +13,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string error_of(const std::string& name) {
+std::string device_error(const std::string& name) {
   try {
     parse_device(name);
   } catch (const Error& error) {
@@ -26,7 +26,7 @@ TEST(Device, Cpu) { EXPECT_TRUE(parse_device("cpu").is_cpu()); }
 
 TEST(Device, NamesThatMeanNothing) {
   for (const char* name : {"", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:99999999999", "CPU"}) {
-    EXPECT_EQ(error_of(name), concat("device: expected auto, cpu, cuda or cuda:N, got \"", name, "\""));
+    EXPECT_EQ(device_error(name), concat("device: expected auto, cpu, cuda or cuda:N, got \"", name, "\""));
   }
 }
 
@@ -34,12 +34,12 @@ TEST(Device, AutoChoosesAndCudaInsists) {
   const c10::Device chosen = parse_device("auto");
   if (chosen.is_cuda()) {
     EXPECT_EQ(parse_device("cuda"), chosen);
-    EXPECT_THAT(error_of("cuda:1000"), HasSubstr("device: expected cuda:0 to cuda:"));
+    EXPECT_THAT(device_error("cuda:1000"), HasSubstr("device: expected cuda:0 to cuda:"));
     return;
   }
-  EXPECT_EQ(std::getenv("ADATAPE_REQUIRE_CUDA"), nullptr) << error_of("cuda");
-  EXPECT_THAT(error_of("cuda"), HasSubstr("device: cuda was asked for but no CUDA device answers here (libtorch_cuda.so: "));
-  EXPECT_THAT(error_of("cuda:0"), HasSubstr("; use --device cpu"));
+  EXPECT_EQ(std::getenv("ADATAPE_REQUIRE_CUDA"), nullptr) << device_error("cuda");
+  EXPECT_THAT(device_error("cuda"), HasSubstr("device: cuda was asked for but no CUDA device answers here (libtorch_cuda.so: "));
+  EXPECT_THAT(device_error("cuda:0"), HasSubstr("; use --device cpu"));
 }
 
 TEST(Device, PeakMemoryCountsWhatWasTouched) {

@@ -8,21 +8,13 @@
 #include <fstream>
 
 #include "adatape/core/check.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 class Files : public testing::Test {
  protected:

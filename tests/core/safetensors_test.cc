@@ -14,6 +14,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
 #include "adatape/core/rng.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -34,16 +35,6 @@ SafetensorsFile read_bytes(const std::string& bytes) {
   return read_safetensors(test_path());
 }
 
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << "an error is one line";
-    EXPECT_LT(std::strlen(error.what()), 600u);
-    return error.what();
-  }
-  return "no error";
-}
 std::string header_error(const std::string& header, const std::string& data = "") {
   return error_of([&] { read_bytes(file_bytes(header, data, header.size())); });
 }

@@ -1,6 +1,7 @@
 #include "adatape/models/generate.h"
 
 #include "model_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -99,15 +100,6 @@ TEST_P(EveryTextModel, GreedyFollowsTheLogits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EveryTextModel, ::testing::ValuesIn(text_cases()), [](const auto& which) { return which.param.label; });
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 TEST(GenerateTest, RefusesWhatCannotBe) {
   const auto model = testing::make_model("gpt", "width = 8\nheads = 2\nffn_width = 8\n", answering_each(symbol_spec(9, 4)));

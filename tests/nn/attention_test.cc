@@ -3,11 +3,11 @@
 #include <cmath>
 
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using ::testing::HasSubstr;
 using testing::largest_difference;
 using testing::layout_of;

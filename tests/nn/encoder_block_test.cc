@@ -4,6 +4,7 @@
 
 #include "adatape/nn/dropout.h"
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -144,7 +145,7 @@ TEST(EncoderBlockTest, EmptyPack) {
 TEST(EncoderBlockTest, HeadsMustDivideTheWidth) {
   EncoderBlockShape shape = kShape;
   shape.heads = 3;
-  EXPECT_THAT(testing::error_of([&] { EncoderBlock block(shape); }),
+  EXPECT_THAT(error_of([&] { EncoderBlock block(shape); }),
               ::testing::HasSubstr("expected heads that divide the width, got width 8 and heads 3"));
 }
 
@@ -166,7 +167,7 @@ TEST(EncoderBlockTest, Gradients) {
 TEST(FeedForwardTest, Names) {
   EXPECT_EQ(parse_gelu("tanh"), Gelu::kTanh);
   EXPECT_EQ(parse_gelu("exact"), Gelu::kExact);
-  EXPECT_THAT(testing::error_of([] { parse_gelu("relu"); }), ::testing::HasSubstr("relu"));
+  EXPECT_THAT(error_of([] { parse_gelu("relu"); }), ::testing::HasSubstr("relu"));
 }
 
 ForwardContext training_context(const std::vector<int64_t>& examples, uint64_t step = 4) {

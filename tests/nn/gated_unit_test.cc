@@ -1,5 +1,6 @@
 #include "adatape/nn/gated_unit.h"
 
+#include "tests/error_of.h"
 #include "tests/nn/nn_cases.h"
 
 namespace adatape::testing {

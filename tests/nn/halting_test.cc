@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -112,9 +113,9 @@ TEST(PonderTest, PriorsByHand) {
     EXPECT_NEAR(log_truncated_geometric(0.03, 20, truncation).exp().sum().item<double>(), 1, 1e-12);
     EXPECT_NEAR(log_truncated_geometric(0.3, 1, truncation).item<double>(), 0, 1e-12);
   }
-  EXPECT_EQ(testing::error_of([] { log_truncated_geometric(1.0, 3, Truncation::kRenormalised); }),
+  EXPECT_EQ(error_of([] { log_truncated_geometric(1.0, 3, Truncation::kRenormalised); }),
             "halting: expected lambda in (0, 1) and a last step >= 1, got 1 and 3");
-  EXPECT_EQ(testing::error_of([] { parse_truncation("none"); }), "halting: expected renormalised or rest_on_last, got \"none\"");
+  EXPECT_EQ(error_of([] { parse_truncation("none"); }), "halting: expected renormalised or rest_on_last, got \"none\"");
 }
 
 TEST(PonderTest, DivergenceByHand) {

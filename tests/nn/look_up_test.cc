@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/autograd.h>
 
+#include "tests/error_of.h"
 #include "tests/nn/nn_cases.h"
 
 namespace adatape::testing {

@@ -6,11 +6,11 @@
 #include "adatape/nn/encoder_block.h"
 #include "nn_cases.h"
 #include "tests/cuda.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using ::testing::HasSubstr;
 using Kind = TokenKind;
 

@@ -10,12 +10,12 @@
 #include "adatape/ops/plain_calls.h"
 
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::error_of;
 using ::testing::HasSubstr;
 using testing::largest_difference;
 using testing::layout_of;

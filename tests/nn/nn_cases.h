@@ -71,13 +71,4 @@ inline void expect_gradients(const std::function<torch::Tensor(const std::vector
 }
 
 // The message of the Error that action throws, "" when it throws none.
-inline std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace adatape::testing

@@ -1,13 +1,13 @@
 #include "adatape/nn/packed_tokens.h"
 
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 using Kind = TokenKind;
 using ::testing::ElementsAre;
-using testing::error_of;
 using ::testing::HasSubstr;
 using testing::layout_of;
 using testing::random_pack;

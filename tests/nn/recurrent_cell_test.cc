@@ -1,6 +1,7 @@
 #include "adatape/nn/recurrent_cell.h"
 
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -65,7 +66,7 @@ TEST(RecurrentStateTest, RowsAreSelectedWeightedAndKept) {
 
 TEST(RecurrentCellNamesTest, AreKnown) {
   EXPECT_EQ(parse_cell("lstm"), Kind::kLstm);
-  EXPECT_EQ(testing::error_of([] { parse_cell("tanh"); }), "recurrent cell: expected rnn, gru or lstm, got \"tanh\"");
+  EXPECT_EQ(error_of([] { parse_cell("tanh"); }), "recurrent cell: expected rnn, gru or lstm, got \"tanh\"");
   EXPECT_EQ(RecurrentCell(Kind::kRnn, 3, 5).zero_state(2).hidden.sizes(), (at::IntArrayRef{2, 5}));
 }
 

@@ -6,13 +6,13 @@
 #include "adatape/nn/tape_bank.h"
 
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 using Kind = TokenKind;
 using ::testing::ElementsAre;
-using testing::error_of;
 using ::testing::HasSubstr;
 using testing::largest_difference;
 using testing::random_tensor;

@@ -2,11 +2,11 @@
 #include "adatape/core/rng.h"
 #include "adatape/nn/tape_reader.h"
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using ::testing::HasSubstr;
 
 constexpr int64_t kWidth = 8, kBatch = 64;
@@ -86,8 +86,8 @@ TEST_F(DrawnThresholds, BadRangesAreNamed) {
       changed.resolve(0, kWidth, 4);
     });
   };
-  EXPECT_EQ(error({}), "");
-  EXPECT_EQ(error({1, 20}), "");
+  EXPECT_EQ(error({}), "no error");
+  EXPECT_EQ(error({1, 20}), "no error");
   EXPECT_THAT(error({1}), HasSubstr("model.readers.0.random_threshold: expected [low, high]"));
   EXPECT_THAT(error({4, 1}), HasSubstr("got 2 numbers, 4 and 1"));
   EXPECT_THAT(error({4, 21}), HasSubstr("high <= 20"));

@@ -5,11 +5,11 @@
 #include "adatape/nn/relative_buckets.h"
 #include "adatape/nn/rotary.h"
 #include "nn_cases.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using testing::largest_difference;
 using testing::layout_of;
 using testing::random_tensor;

@@ -11,8 +11,7 @@
 #include <limits>
 
 #include "adatape/ops/plain_calls.h"
-
-#include "error_of.h"
+#include "tests/error_of.h"
 
 namespace adatape::ops {
 namespace {

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "tests/cuda.h"
-#include "tests/ops/error_of.h"
+#include "tests/error_of.h"
 
 namespace adatape::ops {
 namespace {

@@ -10,8 +10,7 @@
 #include <cmath>
 
 #include "adatape/ops/plain_calls.h"
-
-#include "error_of.h"
+#include "tests/error_of.h"
 
 namespace adatape::ops {
 namespace {

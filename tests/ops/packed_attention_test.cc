@@ -9,8 +9,7 @@
 
 #include "adatape/ops/packed_attention/packed_attention_kernels.h"
 #include "adatape/ops/packed_linear/packed_linear.h"
-
-#include "error_of.h"
+#include "tests/error_of.h"
 
 namespace adatape::ops {
 namespace {

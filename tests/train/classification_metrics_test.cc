@@ -1,11 +1,11 @@
 #include "adatape/train/classification_metrics.h"
 
 #include "test_run.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using ::testing::HasSubstr;
 
 // Probabilities as softmax gives them.

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "test_run.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -16,8 +17,8 @@ TEST(Configs, AreReadAndSayTheirOwnCommand) {
     const std::string path = entry.path().string();
     // Classes of ImageNet are the folders of pictures that a user has: without them the configuration says so and nothing else.
     const bool needs_pictures = path.find("/images/imagenet/") != std::string::npos;
-    const std::string error = testing::error_of([&] { RunConfig::from_document(ConfigDocument::from_file(path)); });
-    EXPECT_TRUE(error.empty() || (needs_pictures && error.find("expected a folder train in") != std::string::npos))
+    const std::string error = error_of([&] { RunConfig::from_document(ConfigDocument::from_file(path)); });
+    EXPECT_TRUE(error == "no error" || (needs_pictures && error.find("expected a folder train in") != std::string::npos))
         << path << ": " << error;
     const std::string command = path.find("/published/") != std::string::npos ? "adatape import --from transformers " : "adatape train ";
     EXPECT_THAT(read_file(path), ::testing::HasSubstr(command + fs::relative(entry.path(), ADATAPE_SOURCE_DIR).string())) << path;

@@ -3,11 +3,11 @@
 #include "adatape/tasks/image_classification/image_classification_task.h"
 #include "test_run.h"
 #include "tests/data/idx_files.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using testing::tiny_config;
 using testing::TinyModel;
 

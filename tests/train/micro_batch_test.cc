@@ -1,6 +1,7 @@
 #include "adatape/train/micro_batch.h"
 
 #include "test_run.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -47,7 +48,7 @@ TEST(MicroBatch, CutsImages) {
 TEST(MicroBatch, RefusesWhatIsNotThere) {
   Batch batch;
   batch.images = torch::rand({3, 1, 2, 2});
-  EXPECT_EQ(testing::error_of([&] { micro_batch(batch, 2, 2); }), "micro-batch: expected examples within 0 .. 2, got 2 .. 3");
+  EXPECT_EQ(error_of([&] { micro_batch(batch, 2, 2); }), "micro-batch: expected examples within 0 .. 2, got 2 .. 3");
 }
 
 }  // namespace

@@ -1,11 +1,11 @@
 #include "adatape/train/optimizer.h"
 
 #include "test_run.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using testing::TinyModel;
 
 // Algorithm 2 of arXiv 1711.05101 in float64, one parameter.

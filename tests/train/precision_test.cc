@@ -5,16 +5,15 @@
 #include "adatape/train/trainer.h"
 #include "test_run.h"
 #include "tests/cuda.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 using nlohmann::json;
 using ::testing::AllOf;
-using testing::error_of;
 using testing::expect_same_run;
 using ::testing::HasSubstr;
-using testing::TemporaryFolder;
 using testing::tiny_config;
 using testing::TinyModel;
 

@@ -3,15 +3,14 @@
 #include "adatape/core/safetensors.h"
 #include "adatape/models/registry.h"
 #include "test_run.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
-using testing::error_of;
 using ::testing::HasSubstr;
-using testing::TemporaryFolder;
 using testing::tiny_config;
 
 class RunFolderTest : public ::testing::Test {

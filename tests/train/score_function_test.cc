@@ -6,6 +6,7 @@
 #include "adatape/core/check.h"
 #include "adatape/tasks/task.h"
 #include "adatape/train/trainer.h"
+#include "tests/error_of.h"
 #include "tests/train/test_run.h"
 
 namespace adatape {
@@ -29,7 +30,7 @@ TEST(ScoreFunction, EqualLossesSayNothing) {
 }
 
 TEST(ScoreFunction, SaysWhatDoesNotFit) {
-  EXPECT_EQ(testing::error_of([] { score_function_loss(torch::zeros({3}), torch::zeros({2})); }),
+  EXPECT_EQ(error_of([] { score_function_loss(torch::zeros({3}), torch::zeros({2})); }),
             "score function: expected a loss and a log-density for each example, got [3] and [2]");
 }
 
@@ -52,7 +53,7 @@ class DrawingModel : public testing::TinyModel {
 
 TEST(ScoreFunction, MovesWhatNothingElseMoves) {
   for (const double weight : {0.0, 1.0}) {
-    const testing::TemporaryFolder folder;
+    const TemporaryFolder folder;
     RunConfig config = testing::tiny_config({"training.steps=40", "training.batch_size=64", "training.weight_decay=0"});
     DrawingModel model(weight);
     const std::unique_ptr<Task> task = find_task("parity").make_task(*config.task);

@@ -7,11 +7,11 @@
 #include "adatape/tasks/task.h"
 #include "adatape/train/evaluate.h"
 #include "test_run.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
 
-using testing::error_of;
 using ::testing::HasSubstr;
 
 constexpr int64_t kExamples = 150;

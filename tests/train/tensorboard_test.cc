@@ -7,8 +7,6 @@
 namespace adatape {
 namespace {
 
-using testing::TemporaryFolder;
-
 template <class Number>
 Number number_at(const std::string& bytes, size_t offset) {
   Number number;

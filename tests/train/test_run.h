@@ -14,26 +14,9 @@
 #include "adatape/core/rng.h"
 #include "adatape/models/model.h"
 #include "adatape/train/run_config.h"
+#include "tests/temporary_folder.h"
 
 namespace adatape::testing {
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "adatape_test_XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 // A classifier of the mean symbol embedding, with noise keyed as dropout is, an auxiliary loss and a loss that can be made to blow up.
 class TinyModel : public Model {
@@ -143,13 +126,4 @@ inline void expect_same_run(const std::string& one, const std::string& two, cons
 }
 
 // The message of the Error that action throws, "" when it throws none.
-inline std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace adatape::testing

@@ -6,6 +6,7 @@
 #include "adatape/train/run_folder.h"
 #include "adatape/train/run_record.h"
 #include "test_run.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -13,11 +14,9 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using ::testing::AllOf;
-using testing::error_of;
 using testing::expect_same_run;
 using ::testing::HasSubstr;
 using testing::lines_of;
-using testing::TemporaryFolder;
 using testing::tiny_config;
 using testing::TinyModel;
 

@@ -7,8 +7,8 @@
 namespace adatape {
 namespace {
 
-constexpr int64_t kNoDigit = 10, kClasses = 11;
-constexpr uint64_t kHeldOutSeed = 0x6164'6469'7469'6f6e;  // "addition"
+constexpr int64_t kNoDigit = 10, kAdditionClasses = 11;
+constexpr uint64_t kAdditionHeldOutSeed = 0x6164'6469'7469'6f6e;  // "addition"
 
 // Lowest first; 0 has one digit.
 std::vector<int64_t> digits_of(int64_t number) {
@@ -40,13 +40,13 @@ InputSpec AdditionConfig::input_spec() const {
   spec.kind = InputSpec::Kind::kVectors;
   spec.dimension = 10 * digits;
   spec.length = numbers_maximum;
-  spec.classes = kClasses * (digits + 1);
+  spec.classes = kAdditionClasses * (digits + 1);
   spec.answers_each = true;
   return spec;
 }
 
 AdditionTask::AdditionTask(const AdditionConfig& config)
-    : DrawnTask("task addition", kHeldOutSeed, config.input_spec(), kClasses), config_(config) {
+    : DrawnTask("task addition", kAdditionHeldOutSeed, config.input_spec(), kAdditionClasses), config_(config) {
   config_.validate();
 }
 

@@ -13,10 +13,10 @@
 namespace adatape {
 namespace {
 
-constexpr char kWhere[] = "task algorithmic";
-constexpr int64_t kStart = 0, kStop = 1, kZero = 2, kPlus = 12, kBlank = 13, kSymbols = 14;
+constexpr char kAlgorithmicWhere[] = "task algorithmic";
+constexpr int64_t kStart = 0, kStop = 1, kAlgorithmicZero = 2, kPlus = 12, kBlank = 13, kAlgorithmicSymbols = 14;
 constexpr int64_t kHeldOutSize = 100'000;
-constexpr uint64_t kHeldOutSeed = 0x616c'676f'7269'7468;  // "algorith"
+constexpr uint64_t kAlgorithmicHeldOutSeed = 0x616c'676f'7269'7468;  // "algorith"
 
 // No ATen kernels here, only at::empty: batches are made on threads that must not start an OpenMP team each.
 at::Tensor to_tensor(const std::vector<int64_t>& values) {
@@ -50,14 +50,14 @@ Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_
         place_number(length);
       }
       digits.push_back(static_cast<int64_t>(random.below(10)));
-      symbols.push_back(kZero + digits.back());
+      symbols.push_back(kAlgorithmicZero + digits.back());
     }
     const std::vector<int64_t> answer = algorithmic_answer(config.operation, digits, /*zeros_in_front=*/!decoder);
     if (decoder) {
       answers.push_back(kStart);
       for (const int64_t digit : answer) {
-        answers.push_back(kZero + digit);
-        labels.push_back(kZero + digit);
+        answers.push_back(kAlgorithmicZero + digit);
+        labels.push_back(kAlgorithmicZero + digit);
       }
       labels.push_back(kStop);
       batch.decoder_offsets.push_back(static_cast<int64_t>(answers.size()));
@@ -68,7 +68,7 @@ Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_
       place_number(static_cast<int64_t>(answer.size()));
       for (const int64_t digit : answer) {
         symbols.push_back(kBlank);
-        labels.push_back(kZero + digit);
+        labels.push_back(kAlgorithmicZero + digit);
       }
     }
     batch.offsets.push_back(static_cast<int64_t>(symbols.size()));
@@ -126,14 +126,14 @@ void AlgorithmicConfig::fields(FieldVisitor& visit) {
 }
 
 void AlgorithmicConfig::validate() const {
-  ADATAPE_CHECK(shortest <= longest, kWhere, "expected shortest <= longest, got ", shortest, " and ", longest);
-  ADATAPE_CHECK(places == "sequence" || form == "each", kWhere, "task.places: \"digits\" needs task.form = \"each\"");
+  ADATAPE_CHECK(shortest <= longest, kAlgorithmicWhere, "expected shortest <= longest, got ", shortest, " and ", longest);
+  ADATAPE_CHECK(places == "sequence" || form == "each", kAlgorithmicWhere, "task.places: \"digits\" needs task.form = \"each\"");
 }
 
 InputSpec AlgorithmicConfig::input_spec() const {
   InputSpec spec;
   spec.kind = InputSpec::Kind::kSymbols;
-  spec.vocabulary = spec.classes = kSymbols;
+  spec.vocabulary = spec.classes = kAlgorithmicSymbols;
   spec.answers_each = true;
   const bool addition = operation == "addition";
   int64_t digits = longest;  // learned positions have places for what is tested, too
@@ -146,12 +146,12 @@ InputSpec AlgorithmicConfig::input_spec() const {
 }
 
 std::vector<int64_t> AlgorithmicConfig::read_text(const std::string& text) const {
-  ADATAPE_CHECK(form == "decoder", kWhere, "expected task.form = \"decoder\" for text that is answered, got \"", form,
+  ADATAPE_CHECK(form == "decoder", kAlgorithmicWhere, "expected task.form = \"decoder\" for text that is answered, got \"", form,
                 "\", where a model fills blanks in and writes nothing on; `adatape evaluate` measures it");
   std::vector<int64_t> symbols;
   for (const char letter : text) {
-    ADATAPE_CHECK((letter >= '0' && letter <= '9') || letter == '+', kWhere, "expected digits and +, got \"", text, '"');
-    symbols.push_back(letter == '+' ? kPlus : kZero + (letter - '0'));
+    ADATAPE_CHECK((letter >= '0' && letter <= '9') || letter == '+', kAlgorithmicWhere, "expected digits and +, got \"", text, '"');
+    symbols.push_back(letter == '+' ? kPlus : kAlgorithmicZero + (letter - '0'));
   }
   return symbols;
 }
@@ -159,7 +159,7 @@ std::vector<int64_t> AlgorithmicConfig::read_text(const std::string& text) const
 std::string AlgorithmicConfig::write_text(const std::vector<int64_t>& symbols) const {
   std::string text;
   for (const int64_t symbol : symbols)
-    text += symbol == kPlus ? '+' : symbol >= kZero && symbol < kPlus ? static_cast<char>('0' + symbol - kZero) : '_';
+    text += symbol == kPlus ? '+' : symbol >= kAlgorithmicZero && symbol < kPlus ? static_cast<char>('0' + symbol - kAlgorithmicZero) : '_';
   return text;
 }
 
@@ -169,7 +169,7 @@ int64_t AlgorithmicConfig::stop_symbol() const { return kStop; }
 AlgorithmicTask::AlgorithmicTask(const AlgorithmicConfig& config) : config_(config) { config_.validate(); }
 
 Batch AlgorithmicTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const {
-  ADATAPE_CHECK(batch_size >= 1, kWhere, "expected a batch size >= 1, got ", batch_size);
+  ADATAPE_CHECK(batch_size >= 1, kAlgorithmicWhere, "expected a batch size >= 1, got ", batch_size);
   const auto steps = static_cast<uint64_t>(config_.curriculum_steps);
   auto more = static_cast<uint64_t>(config_.longest - config_.shortest);  // digits than the shortest has
   if (step < steps) more = more * step / steps;
@@ -181,13 +181,13 @@ Batch AlgorithmicTask::training_batch(uint64_t seed, uint64_t step, int64_t batc
 
 Batch AlgorithmicTask::held_out_batch(Split split, int64_t first, int64_t count) const {
   const int64_t size = held_out_size(split);
-  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= size && count <= size - first, kWhere, "expected held-out examples within 0 .. ",
-                size - 1, ", got ", count, " from ", first);
+  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= size && count <= size - first, kAlgorithmicWhere,
+                "expected held-out examples within 0 .. ", size - 1, ", got ", count, " from ", first);
   const bool own_lengths = split == Split::kTest && !config_.test_lengths.empty();
   return make_batch(
       config_, count, static_cast<uint64_t>(first),
       [&](int64_t i) {
-        return CounterRng(kHeldOutSeed, 0, site(Site::kData, split == Split::kTest ? 2 : 1), static_cast<uint64_t>(first + i));
+        return CounterRng(kAlgorithmicHeldOutSeed, 0, site(Site::kData, split == Split::kTest ? 2 : 1), static_cast<uint64_t>(first + i));
       },
       [&](int64_t i, CounterRng& random) {
         if (own_lengths) return config_.test_lengths[static_cast<size_t>(first + i) % config_.test_lengths.size()];
@@ -196,16 +196,16 @@ Batch AlgorithmicTask::held_out_batch(Split split, int64_t first, int64_t count)
 }
 
 int64_t AlgorithmicTask::held_out_size(Split split) const {
-  ADATAPE_CHECK(split != Split::kTrain, kWhere, "expected the validation or test split, got the training split");
+  ADATAPE_CHECK(split != Split::kTrain, kAlgorithmicWhere, "expected the validation or test split, got the training split");
   return kHeldOutSize;
 }
 
 at::Tensor AlgorithmicTask::example_loss(const at::Tensor& logits, const Batch& batch) const {
-  return sequence_loss(kWhere, logits, batch.labels, batch.answer_offsets(), kSymbols);
+  return sequence_loss(kAlgorithmicWhere, logits, batch.labels, batch.answer_offsets(), kAlgorithmicSymbols);
 }
 
 at::Tensor AlgorithmicTask::example_correct(const at::Tensor& logits, const Batch& batch) const {
-  return sequence_correct(kWhere, logits, batch.labels, batch.answer_offsets(), kSymbols);
+  return sequence_correct(kAlgorithmicWhere, logits, batch.labels, batch.answer_offsets(), kAlgorithmicSymbols);
 }
 
 at::Tensor AlgorithmicTask::example_covariate(const Batch& batch) const {
@@ -214,7 +214,7 @@ at::Tensor AlgorithmicTask::example_covariate(const Batch& batch) const {
   at::Tensor digits = at::empty({batch.size()}, at::kFloat);
   for (int64_t b = 0; b < batch.size(); ++b) {
     const int64_t count = std::count_if(data + batch.offsets[static_cast<size_t>(b)], data + batch.offsets[static_cast<size_t>(b) + 1],
-                                        [](int64_t symbol) { return symbol >= kZero && symbol < kPlus; });
+                                        [](int64_t symbol) { return symbol >= kAlgorithmicZero && symbol < kPlus; });
     digits.data_ptr<float>()[b] = static_cast<float>(config_.operation == "addition" ? count / 2 : count);
   }
   return digits;
@@ -228,7 +228,7 @@ std::unique_ptr<TaskConfig> make_algorithmic_config() { return std::make_unique<
 
 std::unique_ptr<Task> make_algorithmic_task(const TaskConfig& config) {
   const auto* own = dynamic_cast<const AlgorithmicConfig*>(&config);
-  ADATAPE_CHECK(own != nullptr, kWhere, "expected the configuration of task algorithmic, got that of \"", config.name, '"');
+  ADATAPE_CHECK(own != nullptr, kAlgorithmicWhere, "expected the configuration of task algorithmic, got that of \"", config.name, '"');
   return std::make_unique<AlgorithmicTask>(*own);
 }
 

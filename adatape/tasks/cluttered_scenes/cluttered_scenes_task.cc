@@ -10,9 +10,9 @@
 namespace adatape {
 namespace {
 
-constexpr const char* kComponent = "task cluttered_scenes";
+constexpr const char* kClutteredScenesComponent = "task cluttered_scenes";
 // Held-out scenes: their seed, and a stream for each split; training uses stream 0 and the training seed.
-constexpr uint64_t kHeldOutSeed = 0x5ce9e5;
+constexpr uint64_t kClutteredScenesHeldOutSeed = 0x5ce9e5;
 constexpr uint64_t kTrainingStream = 0, kValidationStream = 1, kTestStream = 2;
 
 const ClutteredScenesConfig& validated(const ClutteredScenesConfig& config) {
@@ -22,7 +22,7 @@ const ClutteredScenesConfig& validated(const ClutteredScenesConfig& config) {
 
 // Takes the last `count` images away and returns them.
 LabelledImages split_off(LabelledImages& images, int64_t count) {
-  ADATAPE_CHECK(count < images.size(), kComponent, "expected validation_examples below the ", images.size(),
+  ADATAPE_CHECK(count < images.size(), kClutteredScenesComponent, "expected validation_examples below the ", images.size(),
                 " images of the training files, got ", count);
   const auto labels = static_cast<size_t>(images.size() - count);
   const size_t pixels = labels * static_cast<size_t>(images.height * images.width);
@@ -80,14 +80,14 @@ ImageClassificationConfig ClutteredScenesConfig::images() const {
 
 void ClutteredScenesConfig::validate() const {
   images().validate();
-  ADATAPE_CHECK(scene.smallest_piece <= scene.largest_piece && scene.largest_piece <= std::min({height, width, scene.canvas}), kComponent,
-                "expected smallest_piece <= largest_piece <= the images' ", height, " x ", width, " and the canvas, got ",
-                scene.smallest_piece, " and ", scene.largest_piece);
-  ADATAPE_CHECK(scene.smallest_scale <= scene.largest_scale, kComponent, "expected smallest_scale <= largest_scale, got ",
+  ADATAPE_CHECK(scene.smallest_piece <= scene.largest_piece && scene.largest_piece <= std::min({height, width, scene.canvas}),
+                kClutteredScenesComponent, "expected smallest_piece <= largest_piece <= the images' ", height, " x ", width,
+                " and the canvas, got ", scene.smallest_piece, " and ", scene.largest_piece);
+  ADATAPE_CHECK(scene.smallest_scale <= scene.largest_scale, kClutteredScenesComponent, "expected smallest_scale <= largest_scale, got ",
                 scene.smallest_scale, " and ", scene.largest_scale);
-  ADATAPE_CHECK(scene.largest_scale * static_cast<double>(std::max(height, width)) <= static_cast<double>(scene.canvas), kComponent,
-                "expected a garment that fits the canvas of ", scene.canvas, " pixels, got largest_scale ", scene.largest_scale,
-                " of images of ", height, " x ", width);
+  ADATAPE_CHECK(scene.largest_scale * static_cast<double>(std::max(height, width)) <= static_cast<double>(scene.canvas),
+                kClutteredScenesComponent, "expected a garment that fits the canvas of ", scene.canvas, " pixels, got largest_scale ",
+                scene.largest_scale, " of images of ", height, " x ", width);
 }
 
 InputSpec ClutteredScenesConfig::input_spec() const {
@@ -107,7 +107,7 @@ ClutteredScenesTask::ClutteredScenesTask(const ClutteredScenesConfig& config)
       order_(training_.size()) {}
 
 Batch ClutteredScenesTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const {
-  ADATAPE_CHECK(batch_size >= 1, kComponent, "expected a batch size >= 1, got ", batch_size);
+  ADATAPE_CHECK(batch_size >= 1, kClutteredScenesComponent, "expected a batch size >= 1, got ", batch_size);
   const auto epoch_size = static_cast<uint64_t>(training_.size());
   const int64_t canvas = config_.scene.canvas;
   Batch batch = empty_batch(batch_size, canvas);
@@ -123,21 +123,21 @@ Batch ClutteredScenesTask::training_batch(uint64_t seed, uint64_t step, int64_t 
 }
 
 const LabelledImages& ClutteredScenesTask::held_out(Split split) const {
-  ADATAPE_CHECK(split != Split::kTrain, kComponent, "expected the validation or test split, got the training split");
+  ADATAPE_CHECK(split != Split::kTrain, kClutteredScenesComponent, "expected the validation or test split, got the training split");
   return split == Split::kTest ? test_ : validation_;
 }
 
 int64_t ClutteredScenesTask::held_out_size(Split split) const { return held_out(split).size(); }
 
 Box ClutteredScenesTask::draw(Split split, int64_t index, float* pixels) const {
-  return draw_scene(held_out(split), index, config_.scene, kHeldOutSeed, split == Split::kTest ? kTestStream : kValidationStream,
-                    static_cast<uint64_t>(index), pixels);
+  return draw_scene(held_out(split), index, config_.scene, kClutteredScenesHeldOutSeed,
+                    split == Split::kTest ? kTestStream : kValidationStream, static_cast<uint64_t>(index), pixels);
 }
 
 Batch ClutteredScenesTask::held_out_batch(Split split, int64_t first, int64_t count) const {
   const int64_t size = held_out_size(split), canvas = config_.scene.canvas;
-  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= size && count <= size - first, kComponent, "expected held-out examples within 0 .. ",
-                size - 1, ", got ", count, " from ", first);
+  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= size && count <= size - first, kClutteredScenesComponent,
+                "expected held-out examples within 0 .. ", size - 1, ", got ", count, " from ", first);
   Batch batch = empty_batch(count, canvas);
   for (int64_t i = 0; i < count; ++i) {
     draw(split, first + i, batch.images.data_ptr<float>() + i * canvas * canvas);
@@ -148,8 +148,8 @@ Batch ClutteredScenesTask::held_out_batch(Split split, int64_t first, int64_t co
 }
 
 at::Tensor ClutteredScenesTask::held_out_boxes(Split split, int64_t first, int64_t count) const {
-  ADATAPE_CHECK(first >= 0 && count >= 0 && first + count <= held_out_size(split), kComponent, "expected held-out examples within 0 .. ",
-                held_out_size(split) - 1, ", got ", count, " from ", first);
+  ADATAPE_CHECK(first >= 0 && count >= 0 && first + count <= held_out_size(split), kClutteredScenesComponent,
+                "expected held-out examples within 0 .. ", held_out_size(split) - 1, ", got ", count, " from ", first);
   at::Tensor boxes = at::empty({count, 4}, at::kLong);
   std::vector<float> pixels(static_cast<size_t>(config_.scene.canvas * config_.scene.canvas));
   for (int64_t i = 0; i < count; ++i) {
@@ -161,15 +161,15 @@ at::Tensor ClutteredScenesTask::held_out_boxes(Split split, int64_t first, int64
 }
 
 at::Tensor ClutteredScenesTask::example_loss(const at::Tensor& logits, const Batch& batch) const {
-  return classification_loss(kComponent, logits, batch.labels, config_.classes, config_.label_smoothing);
+  return classification_loss(kClutteredScenesComponent, logits, batch.labels, config_.classes, config_.label_smoothing);
 }
 
 at::Tensor ClutteredScenesTask::example_correct(const at::Tensor& logits, const Batch& batch) const {
-  return classification_correct(kComponent, logits, batch.labels, config_.classes);
+  return classification_correct(kClutteredScenesComponent, logits, batch.labels, config_.classes);
 }
 
 at::Tensor ClutteredScenesTask::example_covariate(const Batch& batch) const {
-  ADATAPE_CHECK(batch.labels.defined(), kComponent, "expected a batch with labels, got one without");
+  ADATAPE_CHECK(batch.labels.defined(), kClutteredScenesComponent, "expected a batch with labels, got one without");
   return batch.labels.cpu().to(at::kFloat);
 }
 
@@ -177,7 +177,8 @@ std::unique_ptr<TaskConfig> make_cluttered_scenes_config() { return std::make_un
 
 std::unique_ptr<Task> make_cluttered_scenes_task(const TaskConfig& config) {
   const auto* scenes = dynamic_cast<const ClutteredScenesConfig*>(&config);
-  ADATAPE_CHECK(scenes != nullptr, kComponent, "expected the configuration of task cluttered_scenes, got that of \"", config.name, '"');
+  ADATAPE_CHECK(scenes != nullptr, kClutteredScenesComponent, "expected the configuration of task cluttered_scenes, got that of \"",
+                config.name, '"');
   return std::make_unique<ClutteredScenesTask>(*scenes);
 }
 

@@ -10,10 +10,10 @@
 namespace adatape {
 namespace {
 
-constexpr char kWhere[] = "task graphs";
-constexpr int64_t kDegree = 0, kMark = 1, kFeatures = 2, kClasses = 2, kMostNodes = 64;
+constexpr char kGraphsWhere[] = "task graphs";
+constexpr int64_t kDegree = 0, kMark = 1, kFeatures = 2, kGraphsClasses = 2, kMostNodes = 64;
 constexpr int kMostDraws = 10'000;
-constexpr uint64_t kHeldOutSeed = 0x6772'6170'6873'2121;  // "graphs!!"
+constexpr uint64_t kGraphsHeldOutSeed = 0x6772'6170'6873'2121;  // "graphs!!"
 
 }  // namespace
 
@@ -37,12 +37,12 @@ void GraphsConfig::fields(FieldVisitor& visit) {
 }
 
 void GraphsConfig::validate() const {
-  ADATAPE_CHECK(nodes_minimum <= nodes_maximum, kWhere, "expected nodes_minimum <= nodes_maximum, got ", nodes_minimum, " and ",
+  ADATAPE_CHECK(nodes_minimum <= nodes_maximum, kGraphsWhere, "expected nodes_minimum <= nodes_maximum, got ", nodes_minimum, " and ",
                 nodes_maximum);
-  ADATAPE_CHECK(test_nodes_minimum <= test_nodes_maximum, kWhere, "expected test_nodes_minimum <= test_nodes_maximum, got ",
+  ADATAPE_CHECK(test_nodes_minimum <= test_nodes_maximum, kGraphsWhere, "expected test_nodes_minimum <= test_nodes_maximum, got ",
                 test_nodes_minimum, " and ", test_nodes_maximum);
   const int64_t smallest = std::min(nodes_minimum, test_nodes_minimum);
-  ADATAPE_CHECK(mean_degree <= static_cast<double>(smallest - 1), kWhere, "expected a mean_degree of at most ", smallest - 1,
+  ADATAPE_CHECK(mean_degree <= static_cast<double>(smallest - 1), kGraphsWhere, "expected a mean_degree of at most ", smallest - 1,
                 ", all other nodes of the smallest graphs, got ", mean_degree);
 }
 
@@ -53,11 +53,12 @@ InputSpec GraphsConfig::input_spec() const {
   spec.kind = InputSpec::Kind::kVectors;
   spec.dimension = kFeatures + 2 * (positions == "adjacency" ? largest() : position_dimension);
   spec.length = largest();
-  spec.classes = kClasses;
+  spec.classes = kGraphsClasses;
   return spec;
 }
 
-GraphsTask::GraphsTask(const GraphsConfig& config) : DrawnTask(kWhere, kHeldOutSeed, config.input_spec(), kClasses), config_(config) {
+GraphsTask::GraphsTask(const GraphsConfig& config)
+    : DrawnTask(kGraphsWhere, kGraphsHeldOutSeed, config.input_spec(), kGraphsClasses), config_(config) {
   config_.validate();
 }
 
@@ -76,8 +77,8 @@ GraphsTask::Question GraphsTask::draw_question(CounterRng& random, int64_t nodes
     drawn.marks[1] = second;
     if ((drawn.graph.distance(first, second) > 0) == yes) return drawn;
   }
-  throw Error(concat(kWhere, ": expected a mean_degree at which both answers occur, got ", config_.mean_degree, ": none of ", kMostDraws,
-                     " graphs of ", nodes, " nodes had the answer \"", class_names()[yes], "\"; bring it closer to ",
+  throw Error(concat(kGraphsWhere, ": expected a mean_degree at which both answers occur, got ", config_.mean_degree, ": none of ",
+                     kMostDraws, " graphs of ", nodes, " nodes had the answer \"", class_names()[yes], "\"; bring it closer to ",
                      connectivity() ? "1.5" : "4"));
 }
 
@@ -171,7 +172,7 @@ std::vector<std::string> GraphsTask::class_names() const {
 std::unique_ptr<TaskConfig> make_graphs_config() { return std::make_unique<GraphsConfig>(); }
 
 std::unique_ptr<Task> make_graphs_task(const TaskConfig& config) {
-  return std::make_unique<GraphsTask>(configuration_of<GraphsConfig>(config, kWhere));
+  return std::make_unique<GraphsTask>(configuration_of<GraphsConfig>(config, kGraphsWhere));
 }
 
 }  // namespace adatape

@@ -9,7 +9,6 @@
 namespace adatape {
 namespace {
 
-constexpr const char* kComponent = "task image_classification";
 constexpr const char* kFashionNames = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot";
 constexpr int64_t kMaximumInputPixels = int64_t{1} << 24;  // 200 MB of floats in three colours
 constexpr int64_t kMaximumResize = 8192;                   // 200 MB of bytes for a square picture
@@ -107,14 +106,15 @@ void ImageClassificationConfig::resolve() {
   if (!resize) resize = idx ? shorter : (shorter * 8 + 3) / 7;
   if (format == "folder" && names.empty()) {
     const auto training = split_folder(path, "train");
-    ADATAPE_CHECK(training.has_value(), kComponent, "expected a folder train in ", path,
+    ADATAPE_CHECK(training.has_value(), kImageClassification, "expected a folder train in ", path,
                   " (task.path), found none; to make a model without the data, name its classes: task.class_names=a,b,c");
     const std::vector<std::string> found = find_classes(*training);
     names = join_names(found);
-    ADATAPE_CHECK(!classes || *classes == static_cast<int64_t>(found.size()), kComponent, "expected task.classes = ", found.size(),
-                  ", a class for each folder in ", *training, ", got ", *classes, "; leave it out");
+    ADATAPE_CHECK(!classes || *classes == static_cast<int64_t>(found.size()), kImageClassification,
+                  "expected task.classes = ", found.size(), ", a class for each folder in ", *training, ", got ", *classes,
+                  "; leave it out");
   }
-  ADATAPE_CHECK(format != "tar" || classes || !names.empty(), kComponent,
+  ADATAPE_CHECK(format != "tar" || classes || !names.empty(), kImageClassification,
                 "expected task.classes or task.class_names with format = \"tar\", got neither");
   if (!classes) classes = names.empty() ? kIdxClasses : static_cast<int64_t>(split_names(names).size());
 }
@@ -122,18 +122,18 @@ void ImageClassificationConfig::resolve() {
 void ImageClassificationConfig::validate() const {
   const bool idx = format == "idx";
   const size_t count = split_names(names).size();
-  ADATAPE_CHECK(names.empty() || static_cast<int64_t>(count) == classes, kComponent, "expected ", classes.value_or(0), " class_names, got ",
-                count, " (\"", names, "\")");
-  ADATAPE_CHECK(!idx || channels == 1, kComponent, "expected channels = 1 for idx files, got ", channels.value_or(0));
-  ADATAPE_CHECK(channels == 1 || channels == 3, kComponent, "expected channels 1 or 3, got ", channels.value_or(0));
-  ADATAPE_CHECK(!idx || classes <= 256, kComponent, "expected at most 256 classes of idx files, got ", classes.value_or(0));
-  ADATAPE_CHECK(augment == "none" || shift < std::min(*height, *width), kComponent, "expected shift below the image's ", *height, " x ",
-                *width, " pixels, got ", shift);
-  ADATAPE_CHECK(*resize >= std::min(*height, *width), kComponent, "expected resize of at least the image's shorter side, ",
+  ADATAPE_CHECK(names.empty() || static_cast<int64_t>(count) == classes, kImageClassification, "expected ", classes.value_or(0),
+                " class_names, got ", count, " (\"", names, "\")");
+  ADATAPE_CHECK(!idx || channels == 1, kImageClassification, "expected channels = 1 for idx files, got ", channels.value_or(0));
+  ADATAPE_CHECK(channels == 1 || channels == 3, kImageClassification, "expected channels 1 or 3, got ", channels.value_or(0));
+  ADATAPE_CHECK(!idx || classes <= 256, kImageClassification, "expected at most 256 classes of idx files, got ", classes.value_or(0));
+  ADATAPE_CHECK(augment == "none" || shift < std::min(*height, *width), kImageClassification, "expected shift below the image's ", *height,
+                " x ", *width, " pixels, got ", shift);
+  ADATAPE_CHECK(*resize >= std::min(*height, *width), kImageClassification, "expected resize of at least the image's shorter side, ",
                 std::min(*height, *width), ", got ", *resize);
-  ADATAPE_CHECK(*height * *width <= kMaximumInputPixels, kComponent, "expected a picture of at most ", kMaximumInputPixels,
+  ADATAPE_CHECK(*height * *width <= kMaximumInputPixels, kImageClassification, "expected a picture of at most ", kMaximumInputPixels,
                 " pixels (4096 x 4096) as the model sees it, got task.height x task.width = ", *height, " x ", *width);
-  ADATAPE_CHECK(*resize <= kMaximumResize, kComponent, "expected task.resize of at most ", kMaximumResize, ", got ", *resize);
+  ADATAPE_CHECK(*resize <= kMaximumResize, kImageClassification, "expected task.resize of at most ", kMaximumResize, ", got ", *resize);
   PlaneWriter{preprocess()};  // checks mean and std
 }
 

@@ -10,6 +10,8 @@
 
 namespace adatape {
 
+inline constexpr const char* kImageClassification = "task image_classification";  // who speaks in its errors
+
 struct ImageClassificationConfig : TaskConfig {
   std::string format = "idx";
   std::string path = "/usr/share/datasets/fashion-mnist";

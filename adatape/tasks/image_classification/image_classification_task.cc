@@ -12,8 +12,6 @@
 namespace adatape {
 namespace {
 
-constexpr const char* kComponent = "task image_classification";
-
 // A batch to be filled image by image.
 Batch empty_batch(int64_t count, const InputSpec& spec) {
   Batch batch;
@@ -32,7 +30,7 @@ void put(Batch& batch, int64_t place, const ImageSource& source, int64_t index, 
 // [B, classes]: what each logit should say; mixed examples have two classes.
 at::Tensor targets_of(const at::Tensor& logits, const Batch& batch, int64_t classes, double smoothing) {
   ADATAPE_CHECK(batch.labels.defined() && logits.dim() == 2 && logits.size(0) == batch.labels.size(0) && logits.size(1) == classes,
-                kComponent, "expected labels and logits [", batch.size(), ", ", classes, "], got ", logits.sizes());
+                kImageClassification, "expected labels and logits [", batch.size(), ", ", classes, "], got ", logits.sizes());
   at::Tensor targets = at::zeros_like(logits);
   const at::Tensor labels = batch.labels.unsqueeze(1);
   if (batch.other_labels.defined()) {
@@ -58,7 +56,7 @@ ImageClassificationTask::ImageClassificationTask(const ImageClassificationConfig
     : config_(ready(config)), splits_(open_splits(config_)), order_(splits_.training->size()) {}
 
 Batch ImageClassificationTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const {
-  ADATAPE_CHECK(batch_size >= 1, kComponent, "expected a batch size >= 1, got ", batch_size);
+  ADATAPE_CHECK(batch_size >= 1, kImageClassification, "expected a batch size >= 1, got ", batch_size);
   const auto size = static_cast<uint64_t>(epoch_size());
   Batch batch = empty_batch(batch_size, input_spec());
   EpochOrder::Permutation order;
@@ -79,7 +77,7 @@ Batch ImageClassificationTask::training_batch(uint64_t seed, uint64_t step, int6
 
 Batch ImageClassificationTask::held_out_batch(Split split, int64_t first, int64_t count) const {
   const ImageSource& source = held_out(split);
-  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= source.size() && count <= source.size() - first, kComponent,
+  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= source.size() && count <= source.size() - first, kImageClassification,
                 "expected held-out examples within 0 .. ", source.size() - 1, ", got ", count, " from ", first);
   Batch batch = empty_batch(count, input_spec());
   for (int64_t i = 0; i < count; ++i) put(batch, i, source, first + i, first + i, std::nullopt);
@@ -87,7 +85,7 @@ Batch ImageClassificationTask::held_out_batch(Split split, int64_t first, int64_
 }
 
 const ImageSource& ImageClassificationTask::held_out(Split split) const {
-  ADATAPE_CHECK(split != Split::kTrain, kComponent, "expected the validation or test split, got the training split");
+  ADATAPE_CHECK(split != Split::kTrain, kImageClassification, "expected the validation or test split, got the training split");
   return split == Split::kTest ? *splits_.test : *splits_.validation;
 }
 
@@ -95,7 +93,7 @@ int64_t ImageClassificationTask::held_out_size(Split split) const { return held_
 
 at::Tensor ImageClassificationTask::example_loss(const at::Tensor& logits, const Batch& batch) const {
   if (config_.loss == "softmax" && !batch.other_labels.defined()) {
-    return classification_loss(kComponent, logits, batch.labels, *config_.classes, config_.label_smoothing);
+    return classification_loss(kImageClassification, logits, batch.labels, *config_.classes, config_.label_smoothing);
   }
   const at::Tensor target = targets_of(logits, batch, *config_.classes, config_.label_smoothing);
   if (config_.loss == "softmax") return -(target * logits.log_softmax(1)).sum(1);
@@ -103,11 +101,11 @@ at::Tensor ImageClassificationTask::example_loss(const at::Tensor& logits, const
 }
 
 at::Tensor ImageClassificationTask::example_correct(const at::Tensor& logits, const Batch& batch) const {
-  return classification_correct(kComponent, logits, batch.labels, *config_.classes);
+  return classification_correct(kImageClassification, logits, batch.labels, *config_.classes);
 }
 
 at::Tensor ImageClassificationTask::example_covariate(const Batch& batch) const {
-  ADATAPE_CHECK(batch.labels.defined(), kComponent, "expected a batch with labels, got one without");
+  ADATAPE_CHECK(batch.labels.defined(), kImageClassification, "expected a batch with labels, got one without");
   return batch.labels.cpu().to(at::kFloat);
 }
 
@@ -141,7 +139,8 @@ at::Tensor class_probabilities(const Task& task, const at::Tensor& logits) {
 
 std::unique_ptr<Task> make_image_classification_task(const TaskConfig& config) {
   const auto* images = dynamic_cast<const ImageClassificationConfig*>(&config);
-  ADATAPE_CHECK(images != nullptr, kComponent, "expected the configuration of task image_classification, got that of \"", config.name, '"');
+  ADATAPE_CHECK(images != nullptr, kImageClassification, "expected the configuration of task image_classification, got that of \"",
+                config.name, '"');
   return std::make_unique<ImageClassificationTask>(*images);
 }
 

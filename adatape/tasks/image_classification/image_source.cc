@@ -13,14 +13,13 @@
 #include "adatape/data/image_folder.h"
 #include "adatape/data/read_picture.h"
 #include "adatape/data/tar_shards.h"
+#include "adatape/tasks/image_classification/image_classification_config.h"
 #include "adatape/tasks/image_classification/labelled_images.h"
 
 namespace adatape {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kComponent = "task image_classification";
 
 // A run of the images of an IDX file in memory.
 class IdxSource : public ImageSource {
@@ -88,7 +87,8 @@ class PictureSource : public ImageSource {
         note_unreadable(index, error.what());
       }
     }
-    throw Error(concat(kComponent, ": expected ", split_, " pictures, could read none of ", size(), "; the first: ", first_error()));
+    throw Error(
+        concat(kImageClassification, ": expected ", split_, " pictures, could read none of ", size(), "; the first: ", first_error()));
   }
 
   int64_t unreadable() const override {
@@ -105,7 +105,7 @@ class PictureSource : public ImageSource {
     const std::lock_guard<std::mutex> lock(mutex_);
     unreadable_.insert(index);
     if (first_error_.empty()) first_error_ = message;
-    ADATAPE_CHECK(static_cast<int64_t>(unreadable_.size()) <= limit_, kComponent, "expected at most ", limit_, ' ', split_,
+    ADATAPE_CHECK(static_cast<int64_t>(unreadable_.size()) <= limit_, kImageClassification, "expected at most ", limit_, ' ', split_,
                   " pictures that cannot be read (task.unreadable_limit), got one more; the first: ", first_error_);
   }
 
@@ -136,8 +136,8 @@ ImageSplits open_idx(const ImageClassificationConfig& config) {
     return std::make_shared<const LabelledImages>(read_idx_images(config.path, prefix, *config.height, *config.width, *config.classes));
   };
   const auto training = read("train"), test = read("t10k");
-  ADATAPE_CHECK(config.validation_examples < training->size(), kComponent, "expected validation_examples below the ", training->size(),
-                " images of the training files, got ", config.validation_examples);
+  ADATAPE_CHECK(config.validation_examples < training->size(), kImageClassification, "expected validation_examples below the ",
+                training->size(), " images of the training files, got ", config.validation_examples);
   const int64_t count = training->size() - config.validation_examples;
   ImageSplits splits;
   // No error: EMNIST counts its letters from 1, so that class 0 has no image.
@@ -155,7 +155,7 @@ ImageSplits open_idx(const ImageClassificationConfig& config) {
 template <class List, class Name, class Label, class Open>
 ImageSplits make_splits(const ImageClassificationConfig& config, List training, List validation, List test, const Name& name_of,
                         const Label& label_of, const Open& open) {
-  ADATAPE_CHECK(!training.empty(), kComponent, "expected training pictures (train) in ", config.path, " (task.path), found none");
+  ADATAPE_CHECK(!training.empty(), kImageClassification, "expected training pictures (train) in ", config.path, " (task.path), found none");
   ImageSplits splits;
   if (validation.empty()) {
     std::vector<std::string> names;
@@ -220,7 +220,7 @@ ImageSplits open_tar(const ImageClassificationConfig& config) {
   std::array<std::vector<uint32_t>, kSplits.size()> samples;
   std::array<std::vector<int32_t>, kSplits.size()> labels;
   for (int64_t i = 0; i < shards->size(); ++i) {
-    ADATAPE_CHECK(shards->label(i) < *config.classes, kComponent, shards->name(i), ": expected a class below ", *config.classes,
+    ADATAPE_CHECK(shards->label(i) < *config.classes, kImageClassification, shards->name(i), ": expected a class below ", *config.classes,
                   " (task.classes), got ", shards->label(i), "; raise task.classes or make the shard again");
     const size_t split = shards->shard(i) < last[0] ? 0 : shards->shard(i) < last[1] ? 1 : 2;
     samples[split].push_back(static_cast<uint32_t>(i));
@@ -228,8 +228,8 @@ ImageSplits open_tar(const ImageClassificationConfig& config) {
   }
   for (size_t split = 0; split < samples.size(); ++split) {
     const std::string lacking = samples[split].empty() ? "" : lacking_classes(config, labels[split]);
-    ADATAPE_CHECK(lacking.empty(), kComponent, "expected pictures of every class in the ", kSplits[split], " shards of ", config.path,
-                  ", found none of ", lacking, "; add some, or lower task.classes (classes are numbered from 0 without gaps)");
+    ADATAPE_CHECK(lacking.empty(), kImageClassification, "expected pictures of every class in the ", kSplits[split], " shards of ",
+                  config.path, ", found none of ", lacking, "; add some, or lower task.classes (classes are numbered from 0 without gaps)");
   }
   ImageSplits splits = make_splits(
       config, std::move(samples[0]), std::move(samples[1]), std::move(samples[2]), [&](uint32_t i) { return shards->key(i); },

@@ -15,9 +15,9 @@
 namespace adatape {
 namespace {
 
-constexpr char kWhere[] = "task language_identification";
-constexpr int64_t kBytes = 256;
-constexpr uint64_t kHeldOutSeed = 0x6c61'6e67'7561'6765;  // "language"
+constexpr char kLanguageIdentificationWhere[] = "task language_identification";
+constexpr int64_t kLanguageIdentificationBytes = 256;
+constexpr uint64_t kLanguageIdentificationHeldOutSeed = 0x6c61'6e67'7561'6765;  // "language"
 
 }  // namespace
 
@@ -45,8 +45,8 @@ void LanguageIdentificationConfig::resolve() {
   std::vector<std::string> found;
   for (const LanguageText& language : find_languages(path, loose_files, skip, text_hint(path))) found.push_back(language.name);
   languages = join_names(found);
-  ADATAPE_CHECK(found.size() >= 2, kWhere, "expected at least 2 languages in ", path, ", a sub-folder or a file each, found ", found.size(),
-                found.empty() ? "" : concat(" (", languages, ")"));
+  ADATAPE_CHECK(found.size() >= 2, kLanguageIdentificationWhere, "expected at least 2 languages in ", path,
+                ", a sub-folder or a file each, found ", found.size(), found.empty() ? "" : concat(" (", languages, ")"));
 }
 
 std::vector<std::string> LanguageIdentificationConfig::names() const {
@@ -54,15 +54,15 @@ std::vector<std::string> LanguageIdentificationConfig::names() const {
 }
 
 void LanguageIdentificationConfig::validate() const {
-  ADATAPE_CHECK(names().size() >= 2, kWhere, "expected at least 2 task.languages, got \"", languages, '"');
-  ADATAPE_CHECK(length_minimum.value_or(length) <= length, kWhere, "expected length_minimum <= length, got ", *length_minimum, " and ",
-                length);
+  ADATAPE_CHECK(names().size() >= 2, kLanguageIdentificationWhere, "expected at least 2 task.languages, got \"", languages, '"');
+  ADATAPE_CHECK(length_minimum.value_or(length) <= length, kLanguageIdentificationWhere, "expected length_minimum <= length, got ",
+                *length_minimum, " and ", length);
 }
 
 InputSpec LanguageIdentificationConfig::input_spec() const {
   InputSpec spec;
   spec.kind = InputSpec::Kind::kSymbols;
-  spec.vocabulary = kBytes;
+  spec.vocabulary = kLanguageIdentificationBytes;
   spec.length = length;
   spec.classes = static_cast<int64_t>(names().size());
   return spec;
@@ -77,10 +77,11 @@ LanguageIdentificationTask::LanguageIdentificationTask(const LanguageIdentificat
     const auto language = std::find_if(found.begin(), found.end(), [&](const LanguageText& one) { return one.name == name; });
     std::string known, whole;
     for (const LanguageText& one : found) known += (known.empty() ? "" : ", ") + one.name;
-    ADATAPE_CHECK(language != found.end(), kWhere, "expected languages out of ", known, " in ", config_.path, ", got \"", name, '"');
+    ADATAPE_CHECK(language != found.end(), kLanguageIdentificationWhere, "expected languages out of ", known, " in ", config_.path,
+                  ", got \"", name, '"');
     const TextSearch search{.below = !language->loose_files, .skip = config_.skip};
     for (const std::string& text : read_text_files(language->path, hint, search)) whole += text;
-    texts_.emplace_back(kWhere, std::move(whole), config_.length, concat(language->path, " (\"", name, "\")"));
+    texts_.emplace_back(kLanguageIdentificationWhere, std::move(whole), config_.length, concat(language->path, " (\"", name, "\")"));
   }
 }
 
@@ -110,7 +111,7 @@ Batch LanguageIdentificationTask::batch_of(const std::vector<Window>& windows) c
 }
 
 Batch LanguageIdentificationTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const {
-  ADATAPE_CHECK(batch_size >= 1, kWhere, "expected a batch size >= 1, got ", batch_size);
+  ADATAPE_CHECK(batch_size >= 1, kLanguageIdentificationWhere, "expected a batch size >= 1, got ", batch_size);
   std::vector<Window> windows;
   for (int64_t b = 0; b < batch_size; ++b) {
     CounterRng random(seed, step, site(Site::kData), static_cast<uint64_t>(b));
@@ -133,13 +134,13 @@ int64_t LanguageIdentificationTask::held_out_size(Split split) const {
 std::vector<LanguageIdentificationTask::Window> LanguageIdentificationTask::held_out_windows(Split split, int64_t first,
                                                                                              int64_t count) const {
   const int64_t size = held_out_size(split), languages = static_cast<int64_t>(texts_.size()), each = size / languages;
-  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= size && count <= size - first, kWhere, "expected held-out examples within 0 .. ",
-                size - 1, ", got ", count, " from ", first);
+  ADATAPE_CHECK(first >= 0 && count >= 0 && first <= size && count <= size - first, kLanguageIdentificationWhere,
+                "expected held-out examples within 0 .. ", size - 1, ", got ", count, " from ", first);
   std::vector<Window> windows;
   for (int64_t i = first; i < first + count; ++i) {
     const int64_t language = i % languages;
     const std::vector<int64_t>& starts = texts_[static_cast<size_t>(language)].held_out(split);
-    CounterRng random(kHeldOutSeed, 0, site(Site::kData, split == Split::kTest ? 2 : 1), static_cast<uint64_t>(i));
+    CounterRng random(kLanguageIdentificationHeldOutSeed, 0, site(Site::kData, split == Split::kTest ? 2 : 1), static_cast<uint64_t>(i));
     const int64_t place = i / languages * static_cast<int64_t>(starts.size()) / each;
     windows.push_back({language, starts[static_cast<size_t>(place)], draw_length(random), i});
   }
@@ -157,11 +158,11 @@ int64_t LanguageIdentificationTask::epoch_size() const {
 }
 
 at::Tensor LanguageIdentificationTask::example_loss(const at::Tensor& logits, const Batch& batch) const {
-  return classification_loss(kWhere, logits, batch.labels, static_cast<int64_t>(texts_.size()));
+  return classification_loss(kLanguageIdentificationWhere, logits, batch.labels, static_cast<int64_t>(texts_.size()));
 }
 
 at::Tensor LanguageIdentificationTask::example_correct(const at::Tensor& logits, const Batch& batch) const {
-  return classification_correct(kWhere, logits, batch.labels, static_cast<int64_t>(texts_.size()));
+  return classification_correct(kLanguageIdentificationWhere, logits, batch.labels, static_cast<int64_t>(texts_.size()));
 }
 
 std::vector<std::pair<std::string, double>> LanguageIdentificationTask::describe_loss(double, Split split) const {
@@ -215,7 +216,8 @@ std::unique_ptr<TaskConfig> make_language_identification_config() { return std::
 
 std::unique_ptr<Task> make_language_identification_task(const TaskConfig& config) {
   const auto* own = dynamic_cast<const LanguageIdentificationConfig*>(&config);
-  ADATAPE_CHECK(own != nullptr, kWhere, "expected the configuration of task language_identification, got that of \"", config.name, '"');
+  ADATAPE_CHECK(own != nullptr, kLanguageIdentificationWhere, "expected the configuration of task language_identification, got that of \"",
+                config.name, '"');
   return std::make_unique<LanguageIdentificationTask>(*own);
 }
 

@@ -14,8 +14,8 @@
 namespace adatape {
 namespace {
 
-constexpr char kWhere[] = "task language_modelling";
-constexpr int64_t kBytes = 256;
+constexpr char kLanguageModellingWhere[] = "task language_modelling";
+constexpr int64_t kLanguageModellingBytes = 256;
 
 }  // namespace
 
@@ -34,7 +34,7 @@ void LanguageModellingConfig::fields(FieldVisitor& visit) {
 }
 
 void LanguageModellingConfig::validate() const {
-  ADATAPE_CHECK(prefix <= context, kWhere, "expected prefix <= context, got ", prefix, " and ", context);
+  ADATAPE_CHECK(prefix <= context, kLanguageModellingWhere, "expected prefix <= context, got ", prefix, " and ", context);
 }
 
 InputSpec LanguageModellingConfig::input_spec() const {
@@ -69,14 +69,15 @@ std::string whole_text(const std::string& path) {
 
 const LanguageModellingConfig& checked(const LanguageModellingConfig& config) {
   config.validate();
-  ADATAPE_CHECK(config.vocabulary == kBytes, kWhere, "expected task.vocabulary = 256 to read bytes, got ", config.vocabulary);
+  ADATAPE_CHECK(config.vocabulary == kLanguageModellingBytes, kLanguageModellingWhere, "expected task.vocabulary = 256 to read bytes, got ",
+                config.vocabulary);
   return config;
 }
 
 }  // namespace
 
 LanguageModellingTask::LanguageModellingTask(const LanguageModellingConfig& config)
-    : config_(checked(config)), windows_(kWhere, whole_text(config.path), config.context + 1, config.path) {}
+    : config_(checked(config)), windows_(kLanguageModellingWhere, whole_text(config.path), config.context + 1, config.path) {}
 
 // No ATen kernels here, only at::empty: batches are made on threads that must not start an OpenMP team each.
 Batch LanguageModellingTask::batch_of(const std::vector<int64_t>& starts, const std::vector<int64_t>& examples) const {
@@ -108,7 +109,7 @@ Batch LanguageModellingTask::batch_of(const std::vector<int64_t>& starts, const 
 }
 
 Batch LanguageModellingTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const {
-  ADATAPE_CHECK(batch_size >= 1, kWhere, "expected a batch size >= 1, got ", batch_size);
+  ADATAPE_CHECK(batch_size >= 1, kLanguageModellingWhere, "expected a batch size >= 1, got ", batch_size);
   std::vector<int64_t> starts, examples;
   for (int64_t b = 0; b < batch_size; ++b) {
     CounterRng random(seed, step, site(Site::kData), static_cast<uint64_t>(b));
@@ -120,7 +121,7 @@ Batch LanguageModellingTask::training_batch(uint64_t seed, uint64_t step, int64_
 
 Batch LanguageModellingTask::held_out_batch(Split split, int64_t first, int64_t count) const {
   const std::vector<int64_t>& windows = windows_.held_out(split);
-  ADATAPE_CHECK(first >= 0 && count >= 0 && first + count <= static_cast<int64_t>(windows.size()), kWhere,
+  ADATAPE_CHECK(first >= 0 && count >= 0 && first + count <= static_cast<int64_t>(windows.size()), kLanguageModellingWhere,
                 "expected held-out examples within 0 .. ", windows.size() - 1, ", got ", count, " from ", first);
   std::vector<int64_t> examples;
   for (int64_t i = 0; i < count; ++i) examples.push_back(first + i);
@@ -128,11 +129,11 @@ Batch LanguageModellingTask::held_out_batch(Split split, int64_t first, int64_t 
 }
 
 at::Tensor LanguageModellingTask::example_loss(const at::Tensor& logits, const Batch& batch) const {
-  return sequence_loss(kWhere, logits, batch.labels, batch.answer_offsets(), kBytes);
+  return sequence_loss(kLanguageModellingWhere, logits, batch.labels, batch.answer_offsets(), kLanguageModellingBytes);
 }
 
 at::Tensor LanguageModellingTask::example_correct(const at::Tensor& logits, const Batch& batch) const {
-  return sequence_correct(kWhere, logits, batch.labels, batch.answer_offsets(), kBytes);
+  return sequence_correct(kLanguageModellingWhere, logits, batch.labels, batch.answer_offsets(), kLanguageModellingBytes);
 }
 
 std::vector<std::pair<std::string, double>> LanguageModellingTask::describe_loss(double loss, Split split) const {
@@ -158,7 +159,8 @@ std::unique_ptr<TaskConfig> make_language_modelling_config() { return std::make_
 
 std::unique_ptr<Task> make_language_modelling_task(const TaskConfig& config) {
   const auto* own = dynamic_cast<const LanguageModellingConfig*>(&config);
-  ADATAPE_CHECK(own != nullptr, kWhere, "expected the configuration of task language_modelling, got that of \"", config.name, '"');
+  ADATAPE_CHECK(own != nullptr, kLanguageModellingWhere, "expected the configuration of task language_modelling, got that of \"",
+                config.name, '"');
   return std::make_unique<LanguageModellingTask>(*own);
 }
 

@@ -5,8 +5,8 @@
 namespace adatape {
 namespace {
 
-constexpr int64_t kGates = 10, kClasses = 2;
-constexpr uint64_t kHeldOutSeed = 0x6c6f'6769'6321'2121;  // "logic!!!"
+constexpr int64_t kGates = 10, kLogicClasses = 2;
+constexpr uint64_t kLogicHeldOutSeed = 0x6c6f'6769'6321'2121;  // "logic!!!"
 
 }  // namespace
 
@@ -27,7 +27,7 @@ InputSpec LogicConfig::input_spec() const {
   spec.kind = InputSpec::Kind::kVectors;
   spec.dimension = 2 + kGates * gates_maximum;
   spec.length = vectors;
-  spec.classes = kClasses;
+  spec.classes = kLogicClasses;
   spec.answers_each = vectors > 1;
   return spec;
 }
@@ -57,7 +57,8 @@ bool apply_gate(int64_t gate, bool p, bool q) {
   }
 }
 
-LogicTask::LogicTask(const LogicConfig& config) : DrawnTask("task logic", kHeldOutSeed, config.input_spec(), kClasses), config_(config) {
+LogicTask::LogicTask(const LogicConfig& config)
+    : DrawnTask("task logic", kLogicHeldOutSeed, config.input_spec(), kLogicClasses), config_(config) {
   config_.validate();
 }
 

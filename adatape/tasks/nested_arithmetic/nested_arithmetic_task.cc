@@ -10,9 +10,9 @@
 namespace adatape {
 namespace {
 
-constexpr int64_t kMin = 10, kMax = 11, kMedian = 12, kSum = 13, kEnd = 14, kSymbols = 15, kClasses = 10;
+constexpr int64_t kMin = 10, kMax = 11, kMedian = 12, kSum = 13, kEnd = 14, kNestedArithmeticSymbols = 15, kNestedArithmeticClasses = 10;
 constexpr int64_t kOperations = 4;
-constexpr uint64_t kHeldOutSeed = 0x6172'6974'686d'6574;  // "arithmet"
+constexpr uint64_t kNestedArithmeticHeldOutSeed = 0x6172'6974'686d'6574;  // "arithmet"
 
 }  // namespace
 
@@ -50,9 +50,9 @@ void NestedArithmeticConfig::validate() const {
 InputSpec NestedArithmeticConfig::input_spec() const {
   InputSpec spec;
   spec.kind = InputSpec::Kind::kSymbols;
-  spec.vocabulary = kSymbols;
+  spec.vocabulary = kNestedArithmeticSymbols;
   spec.length = longest;
-  spec.classes = kClasses;
+  spec.classes = kNestedArithmeticClasses;
   return spec;
 }
 
@@ -66,7 +66,7 @@ int64_t value_of(int64_t operation, std::vector<int64_t> arguments) {
 }
 
 NestedArithmeticTask::NestedArithmeticTask(const NestedArithmeticConfig& config)
-    : DrawnTask("task nested_arithmetic", kHeldOutSeed, config.input_spec(), kClasses), config_(config) {
+    : DrawnTask("task nested_arithmetic", kNestedArithmeticHeldOutSeed, config.input_spec(), kNestedArithmeticClasses), config_(config) {
   config_.validate();
 }
 

@@ -13,14 +13,15 @@
 namespace adatape {
 namespace {
 
-constexpr int64_t kZero = 1, kOne = 2;  // the ids of symbols 0 and 1
-constexpr int64_t kSymbols = 3, kClasses = 2;
+constexpr int64_t kParityZero = 1, kOne = 2;  // the ids of symbols 0 and 1
+constexpr int64_t kParitySymbols = 3, kParityClasses = 2;
 constexpr int64_t kLongest = int64_t{1} << 20;
-constexpr int64_t kValidationSize = 100'000, kTestSize = 1'000'000;
-constexpr uint64_t kHeldOutSeed = 0x7061'7269'7479'2121;  // "parity!!"
+constexpr int64_t kParityValidationSize = 100'000, kParityTestSize = 1'000'000;
+constexpr uint64_t kParityHeldOutSeed = 0x7061'7269'7479'2121;  // "parity!!"
 
 // Sites of the three splits: equal (seed, step, example) at different sites are different streams.
-constexpr uint32_t kTrainingSite = site(Site::kData, 0), kValidationSite = site(Site::kData, 1), kTestSite = site(Site::kData, 2);
+constexpr uint32_t kParityTrainingSite = site(Site::kData, 0), kParityValidationSite = site(Site::kData, 1),
+                   kParityTestSite = site(Site::kData, 2);
 
 // The inclusive range of the number of non-zero entries; maximum 0: symbols are uniform instead.
 struct NonzeroRange {
@@ -29,7 +30,7 @@ struct NonzeroRange {
 
 void append_sequence(CounterRng& random, int64_t length, NonzeroRange nonzero, std::vector<int64_t>& symbols) {
   if (nonzero.maximum == 0) {
-    for (int64_t place = 0; place < length; ++place) symbols.push_back(static_cast<int64_t>(random.below(kSymbols)));
+    for (int64_t place = 0; place < length; ++place) symbols.push_back(static_cast<int64_t>(random.below(kParitySymbols)));
     return;
   }
   const int64_t most = std::min(nonzero.maximum, length);  // a curriculum may be shorter than the range
@@ -58,7 +59,8 @@ void make_vectors(const std::vector<int64_t>& symbols, int64_t dimension, Batch&
   std::fill(values, values + count * dimension, 0.0f);
   for (int64_t b = 0; b < count; ++b) {
     const int64_t begin = batch.offsets[static_cast<size_t>(b)], end = batch.offsets[static_cast<size_t>(b) + 1];
-    for (int64_t i = begin; i < end; ++i) values[b * dimension + i - begin] = static_cast<float>(symbols[static_cast<size_t>(i)] - kZero);
+    for (int64_t i = begin; i < end; ++i)
+      values[b * dimension + i - begin] = static_cast<float>(symbols[static_cast<size_t>(i)] - kParityZero);
   }
   for (int64_t b = 0; b <= count; ++b) batch.offsets[static_cast<size_t>(b)] = b;
 }
@@ -157,10 +159,10 @@ InputSpec ParityConfig::input_spec() const {
     spec.length = 1;
   } else {
     spec.kind = InputSpec::Kind::kSymbols;
-    spec.vocabulary = kSymbols;
+    spec.vocabulary = kParitySymbols;
     spec.length = longest_of(training_lengths());
   }
-  spec.classes = kClasses;
+  spec.classes = kParityClasses;
   return spec;
 }
 
@@ -176,7 +178,7 @@ Batch ParityTask::training_batch(uint64_t seed, uint64_t step, int64_t batch_siz
   const auto steps = static_cast<uint64_t>(config_.curriculum_steps);
   return make_batch(batch_size, longest_of(training_lengths_), step * static_cast<uint64_t>(batch_size), config_,
                     [&](int64_t i, std::vector<int64_t>& symbols) {
-                      CounterRng random(seed, step, kTrainingSite, static_cast<uint64_t>(i));
+                      CounterRng random(seed, step, kParityTrainingSite, static_cast<uint64_t>(i));
                       int64_t length = training_lengths_[random.below(training_lengths_.size())];
                       if (step < steps && length > config_.curriculum_from) {
                         length = config_.curriculum_from +
@@ -196,7 +198,7 @@ Batch ParityTask::held_out_batch(Split split, int64_t first, int64_t count) cons
   return make_batch(count, longest_of(test ? test_lengths_ : training_lengths_), static_cast<uint64_t>(first), config_,
                     [&](int64_t i, std::vector<int64_t>& symbols) {
                       const auto index = static_cast<uint64_t>(first + i);
-                      CounterRng random(kHeldOutSeed, 0, test ? kTestSite : kValidationSite, index);
+                      CounterRng random(kParityHeldOutSeed, 0, test ? kParityTestSite : kParityValidationSite, index);
                       const int64_t length =
                           test ? test_lengths_[index % test_lengths_.size()] : training_lengths_[random.below(training_lengths_.size())];
                       append_sequence(random, length, nonzero, symbols);
@@ -205,15 +207,15 @@ Batch ParityTask::held_out_batch(Split split, int64_t first, int64_t count) cons
 
 int64_t ParityTask::held_out_size(Split split) const {
   ADATAPE_CHECK(split != Split::kTrain, "task parity", "expected the validation or test split, got the training split");
-  return split == Split::kTest ? kTestSize : kValidationSize;
+  return split == Split::kTest ? kParityTestSize : kParityValidationSize;
 }
 
 at::Tensor ParityTask::example_loss(const at::Tensor& logits, const Batch& batch) const {
-  return classification_loss("task parity", logits, batch.labels, kClasses);
+  return classification_loss("task parity", logits, batch.labels, kParityClasses);
 }
 
 at::Tensor ParityTask::example_correct(const at::Tensor& logits, const Batch& batch) const {
-  return classification_correct("task parity", logits, batch.labels, kClasses);
+  return classification_correct("task parity", logits, batch.labels, kParityClasses);
 }
 
 std::string ParityTask::covariate_name() const {
@@ -232,7 +234,7 @@ at::Tensor ParityTask::example_covariate(const Batch& batch) const {
   for (int64_t b = 0; b < batch.size(); ++b) {
     const int64_t *begin = data + batch.offsets[b], *end = data + batch.offsets[b + 1];
     int64_t count = end - begin;
-    if (name != "length") count = name == "number of 1s" ? std::count(begin, end, kOne) : count - std::count(begin, end, kZero);
+    if (name != "length") count = name == "number of 1s" ? std::count(begin, end, kOne) : count - std::count(begin, end, kParityZero);
     covariate.data_ptr<float>()[b] = static_cast<float>(count);
   }
   return covariate;

@@ -10,7 +10,7 @@
 namespace adatape {
 namespace {
 
-constexpr uint64_t kHeldOutSeed = 0x736f'7274'2121'2121;  // "sort!!!!"
+constexpr uint64_t kSortHeldOutSeed = 0x736f'7274'2121'2121;  // "sort!!!!"
 
 }  // namespace
 
@@ -36,7 +36,7 @@ InputSpec SortConfig::input_spec() const {
 }
 
 SortTask::SortTask(const SortConfig& config)
-    : DrawnTask("task sort", kHeldOutSeed, config.input_spec(), config.numbers_maximum), config_(config) {
+    : DrawnTask("task sort", kSortHeldOutSeed, config.input_spec(), config.numbers_maximum), config_(config) {
   config_.validate();
 }
 

@@ -9,6 +9,8 @@ namespace adatape {
 
 // printf of one number; "-" where it is not finite.
 std::string number_text(const char* format, double value);
+// "12.3 k"; "-" where it is not finite.
+std::string count_text(double value);
 // "99.96 %"; never rounds a share below 1 up to "100.00 %".
 std::string percent_text(double share);
 // "1 learning rate", "3 learning rates".

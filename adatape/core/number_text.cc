@@ -1,10 +1,12 @@
-#include "adatape/analysis/number_text.h"
+#include "adatape/core/number_text.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <limits>
+
+#include "adatape/core/progress.h"
 
 namespace adatape {
 
@@ -14,6 +16,8 @@ std::string number_text(const char* format, double value) {
   std::snprintf(text.data(), text.size(), format, value);
   return text.data();
 }
+
+std::string count_text(double value) { return std::isfinite(value) ? format_count(value) : "-"; }
 
 std::string percent_text(double share) {
   if (share < 1) share = std::min(share, 0.99999);  // five errors in a million are not none
