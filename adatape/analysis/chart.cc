@@ -38,7 +38,9 @@ int64_t longest(const std::vector<std::string>& texts) {
   return text_length(letters, kDot);
 }
 
-bool is_finite(const Chart::Point& point) { return std::isfinite(point.x) && std::isfinite(point.y) && std::isfinite(point.deviation); }
+bool is_finite(const Chart::Point& point) {
+  return std::isfinite(point.x) && std::isfinite(point.y) && std::isfinite(point.deviation) && std::isfinite(point.x_deviation);
+}
 
 Axis y_axis(const Chart& chart) {
   double low = 0, high = 0;
@@ -51,8 +53,9 @@ Axis y_axis(const Chart& chart) {
   for (const Chart::Point& point : chart.points)
     if (is_finite(point)) cover(point.y - point.deviation, point.y + point.deviation);
   if (chart.level && std::isfinite(*chart.level)) cover(*chart.level, *chart.level);
-  if (chart.shares) low = std::min(low, 0.0);
-  if (!chart.shares && low == high) cover(low - 1, high + 1);  // in the middle
+  if (chart.shares && !chart.tight) low = std::min(low, 0.0);
+  const double margin = chart.shares ? 0.01 : 1;
+  if ((!chart.shares || chart.tight) && low == high) cover(low - margin, high + margin);  // in the middle
   return numbers(low, high, 6, chart.shares);
 }
 
@@ -71,8 +74,8 @@ Axis x_axis(const Chart& chart) {
   bool first = true;
   for (const Chart::Point& point : chart.points) {
     if (!is_finite(point)) continue;
-    low = first ? point.x : std::min(low, point.x);
-    high = first ? point.x : std::max(high, point.x);
+    low = std::min(first ? point.x : low, point.x - point.x_deviation);
+    high = std::max(first ? point.x : high, point.x + point.x_deviation);
     first = false;
   }
   return numbers(low, high, 6, false);
@@ -111,7 +114,10 @@ Picture draw_chart(const Chart& chart) {
   const int64_t left = kEdge + kLine + kGap + longest(y.texts) + kGap, top = kEdge;
   const int64_t below = top + height + kGap, names_height = turned ? longest(x.texts) : kLine;
   const int64_t bottom = below + names_height + kGap;
-  Canvas canvas(bottom + (chart.x_title.empty() ? 0 : kLine) + kGap, left + width + 2 * kEdge);
+  const int64_t list = bottom + (chart.x_title.empty() ? 0 : kLine) + kGap;
+  const auto listed = static_cast<int64_t>(std::min(chart.legend.size(), chart.points.size()));
+  const int64_t list_height = listed == 0 ? 0 : kGap + listed * (kLine + kGap);
+  Canvas canvas(list + list_height, std::max(left + width + 2 * kEdge, longest(chart.legend) + text_length(4, kDot) + 3 * kEdge));
   const auto at_x = [&](double value) { return static_cast<double>(left) + x.place(value) * static_cast<double>(width); };
   const auto at_y = [&](double value) { return static_cast<double>(top) + (1 - y.place(value)) * static_cast<double>(height); };
 
@@ -140,17 +146,34 @@ Picture draw_chart(const Chart& chart) {
     }
   }
   const Chart::Point* before = nullptr;
-  for (const Chart::Point& point : chart.points) {
+  for (size_t i = 0; i < chart.points.size(); ++i) {
+    const Chart::Point& point = chart.points[i];
     if (!is_finite(point)) continue;
+    const Rgb colour = point.colour.empty() ? kBlue : rgb_of(point.colour);
     const double px = at_x(point.x), py = at_y(point.y);
-    if (chart.joined && before != nullptr) canvas.stroke(at_y(before->y), at_x(before->x), py, px, 2.5, kBlue);
-    before = &point;
+    if (chart.joined && point.on_line) {
+      if (before != nullptr) canvas.stroke(at_y(before->y), at_x(before->x), py, px, 2.5, chart.legend.empty() ? kBlue : kLevel);
+      before = &point;
+    }
     if (point.deviation > 0) {
       const double high = at_y(point.y + point.deviation), low = at_y(point.y - point.deviation);
-      canvas.stroke(high, px, low, px, 1.6, kBlue);
-      for (const double end : {high, low}) canvas.stroke(end, px - 5, end, px + 5, 1.6, kBlue);
+      canvas.stroke(high, px, low, px, 1.6, colour);
+      for (const double end : {high, low}) canvas.stroke(end, px - 5, end, px + 5, 1.6, colour);
     }
-    canvas.stroke(py, px, py, px, 11, kBlue);
+    if (point.x_deviation > 0) {
+      const double from = at_x(point.x - point.x_deviation), to = at_x(point.x + point.x_deviation);
+      canvas.stroke(py, from, py, to, 1.6, colour);
+      for (const double end : {from, to}) canvas.stroke(py - 5, end, py + 5, end, 1.6, colour);
+    }
+    canvas.stroke(py, px, py, px, 11, colour);
+    if (i >= chart.legend.size()) continue;
+    const std::string number = std::to_string(i + 1);
+    const auto beside =
+        static_cast<int64_t>(px) + (px + 40 > static_cast<double>(left + width) ? -10 - text_length(number.size(), kDot) : 10);
+    canvas.text(number, std::max<int64_t>(0, static_cast<int64_t>(py) - 10 - kGlyphBase * kDot), beside, kDot, colour);
+    const int64_t row = list + kGap + static_cast<int64_t>(i) * (kLine + kGap);
+    canvas.text(number, row, kEdge, kDot, colour);
+    canvas.text(drawable(chart.legend[i], chart.legend[i].size()), row, 2 * kEdge + text_length(2, kDot), kDot, kInk);
   }
   return canvas.picture;
 }

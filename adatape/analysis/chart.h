@@ -12,13 +12,18 @@ namespace adatape {
 struct Chart {
   struct Point {
     double x = 0, y = 0, deviation = 0;  // deviation: half an error bar, 0 without
+    double x_deviation = 0;
+    std::string colour = "";  // "#rrggbb"; empty: blue
+    bool on_line = true;      // where points are joined
   };
   std::string x_title, y_title;
   std::vector<Point> points;
-  std::vector<std::string> names;  // what stands below each point, whose x then are 0, 1, 2 ...; empty: numbers
-  bool joined = false;             // by a line
-  bool shares = false;             // y in %, from 0
-  std::optional<double> level;     // a dotted line across, such as a mean
+  std::vector<std::string> names;   // what stands below each point, whose x then are 0, 1, 2 ...; empty: numbers
+  std::vector<std::string> legend;  // a line for each point below the plot, behind the number that stands beside the point
+  bool joined = false;              // by a line
+  bool shares = false;              // y in %, from 0
+  bool tight = false;               // shares from what is least
+  std::optional<double> level;      // a dotted line across, such as a mean
 };
 
 // Numbers for an axis, `count` or somewhat more or less: multiples of 1, 2 or 5 times a power of ten, from the last one not above low to

@@ -127,10 +127,35 @@ Figure accuracy_against(const Comparison& comparison, const CostAxis& axis) {
   return figure;
 }
 
-void add_frontiers(Page& page, const Comparison& comparison) {
+Chart frontier_chart(const Comparison& comparison, const CostAxis& axis) {
+  Chart chart;
+  chart.x_title = axis.title;
+  chart.y_title = "test accuracy";
+  chart.joined = chart.shares = chart.tight = true;
+  std::vector<FrontierPoint> points = frontier_points(comparison, axis);
+  for (size_t model = 0; model < comparison.models.size(); ++model) {
+    if (comparison.models[model].role == Role::kControl) points.push_back(point_of(comparison, model, axis));
+  }
+  for (const FrontierPoint& point : points) {
+    const ComparedModel& model = comparison.models[point.model];
+    chart.points.push_back(
+        {point.cost, point.accuracy, point.accuracy_deviation, point.cost_deviation, model_colour(point.model), point.on_frontier});
+    const size_t seeds = model.seeds.size();
+    chart.legend.push_back(concat(model.name, "  ", percent_text(point.accuracy), "  ", count_text(point.cost), " ", axis.title, "  ",
+                                  seeds == 1 ? "" : concat("mean of ", counted(seeds, "seed"), "  "),
+                                  point.on_frontier ? "(no other beats it in both)" : ""));
+  }
+  return chart;
+}
+
+CostAxis speed_axis(const Comparison& comparison) {
   const bool images = std::all_of(comparison.runs.begin(), comparison.runs.end(), [](const FinishedRun& run) { return run.images; });
+  return {&FinishedRun::examples_per_second, images ? "images a second" : "examples a second", true};
+}
+
+void add_frontiers(Page& page, const Comparison& comparison) {
   page.html("<h2>What accuracy costs</h2>\n<div class=\"grid\">\n");
-  page.figure(accuracy_against(comparison, {&FinishedRun::examples_per_second, images ? "images a second" : "examples a second", true}),
+  page.figure(accuracy_against(comparison, speed_axis(comparison)),
               std::string("Test accuracy against speed: examples a second of forward passes alone, ") +
                   (comparison.speed_measured ? "all models timed on one machine, one after the other" : "on the machine of the run") +
                   ". Circles: AdaTape, "

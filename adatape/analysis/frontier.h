@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "adatape/analysis/chart.h"
 #include "adatape/analysis/comparison.h"
 #include "adatape/analysis/figures.h"
 #include "adatape/analysis/page.h"
@@ -31,6 +32,12 @@ std::vector<FrontierPoint> frontier_points(const Comparison& comparison, const C
 // A point a model with bars of one deviation over seeds, faint points for the seeds, and the line through the frontier. Controls are hollow
 // and not on it. The axis is logarithmic where the costs span more than a factor of 20.
 Figure accuracy_against(const Comparison& comparison, const CostAxis& axis);
+
+// The same as a picture, but for the seeds: a line of the list below it for each model.
+Chart frontier_chart(const Comparison& comparison, const CostAxis& axis);
+
+// Accuracy against the speed of forward passes.
+CostAxis speed_axis(const Comparison& comparison);
 
 // The section of the report: speed, FLOPs, tokens.
 void add_frontiers(Page& page, const Comparison& comparison);

@@ -15,6 +15,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
 #include "adatape/core/number_text.h"
+#include "adatape/data/write_png.h"
 #include "adatape/train/version.h"
 
 namespace adatape {
@@ -262,6 +263,7 @@ void write_page(const std::string& folder, const std::function<std::string()>& h
 void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly) {
   write_page(
       folder, [&] { return report_html(comparison); }, measured_results_json(comparison), plotly);
+  write_png(folder + "/frontier.png", draw_chart(frontier_chart(comparison, speed_axis(comparison))));
 }
 
 }  // namespace adatape

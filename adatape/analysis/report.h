@@ -23,7 +23,7 @@ std::string plotly_script(const std::vector<std::string>& candidates = plotly_ca
 // its other files stay. Error when no candidate exists, before anything is written, or when a file cannot be written.
 void write_page(const std::string& folder, const std::function<std::string()>& html, const nlohmann::ordered_json& results,
                 const std::vector<std::string>& plotly = plotly_candidates());
-// The same of a comparison.
+// The same of a comparison, and frontier.png: accuracy against speed (frontier.h).
 void write_report(const Comparison& comparison, const std::string& folder, const std::vector<std::string>& plotly = plotly_candidates());
 
 }  // namespace adatape

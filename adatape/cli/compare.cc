@@ -24,6 +24,7 @@ constexpr const char* kCompareMore =
     "Writes into DIR, which may hold other files (the runs themselves, say):\n"
     "  report.html    one file that opens offline in a browser: table, learning curves, tape lengths, what single examples read, every "
     "draw\n"
+    "  frontier.png   accuracy against speed, one of the page's figures as a picture\n"
     "  results.json   {\"runs\": [a row for each model and seed]}, each row the result.json of its run\n"
     "\n"
     "Runs with the same label and the same configuration but for seed and learning rate are one row of the table. Of several learning "

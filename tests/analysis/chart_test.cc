@@ -125,6 +125,30 @@ TEST(ChartTest, PutsPointsWhereTheyBelong) {
                 .pixels);
 }
 
+TEST(ChartTest, ListsItsPointsBelow) {
+  Chart chart;
+  chart.shares = chart.tight = true;
+  chart.points = {{1000, 0.85}, {4000, 0.9, 0.01, 500, "#e8590c", false}};
+  const Picture bare = draw_chart(chart);
+  chart.legend = {"one", "two, which has a rather long line that tells all about it, its accuracy and its speed"};
+  const Picture listed = draw_chart(chart);
+  EXPECT_EQ(listed.height - bare.height, 10 + 2 * (2 * kGlyphRows + 10));
+  EXPECT_GT(listed.width, bare.width);
+  const auto orange = [](const Picture& picture, int64_t from, int64_t to) {
+    int64_t count = 0;
+    for (int64_t y = from; y < to; ++y) {
+      for (int64_t x = 0; x < picture.width; ++x) count += picture.row(y)[3 * x] == 0xe8 && picture.row(y)[3 * x + 2] == 0x0c;
+    }
+    return count;
+  };
+  EXPECT_GT(orange(listed, 0, bare.height), orange(bare, 0, bare.height));  // the point's number
+  EXPECT_GT(orange(listed, bare.height, listed.height), 20);                // and in the list
+  chart.shares = false;
+  chart.legend.clear();
+  chart.points[1].x_deviation = 0;
+  EXPECT_LT(orange(draw_chart(chart), 0, bare.height), orange(bare, 0, bare.height));  // no bar across
+}
+
 TEST(ChartTest, HasRoomForNames) {
   Chart chart;
   for (int i = 0; i < 200; ++i) {

@@ -53,6 +53,25 @@ TEST_F(FrontierTest, HoldsWhatNoOtherBeats) {
   EXPECT_EQ(on_frontier(of, kFlops), (std::vector<std::string>{"fast", "slow"}));
 }
 
+TEST_F(FrontierTest, IsAPictureWithAListOfTheModels) {
+  add("fast", 0.80, 4000, 50);
+  add("slow", 0.90, 1000, 200, 1);
+  add("slow", 0.92, 1200, 200, 2);
+  add("beaten", 0.79, 2000, 60);
+  add("control_best", 0.99, 9000, 10);
+  const Chart chart = frontier_chart(comparison(), kSpeed);
+  EXPECT_EQ(chart.legend, (std::vector<std::string>{"slow  91.00 %  1.10 k examples a second  mean of 2 seeds  (no other beats it in both)",
+                                                    "beaten  79.00 %  2.00 k examples a second  ",
+                                                    "fast  80.00 %  4.00 k examples a second  (no other beats it in both)",
+                                                    "control_best  99.00 %  9.00 k examples a second  "}));
+  ASSERT_EQ(chart.points.size(), 4u);
+  EXPECT_DOUBLE_EQ(chart.points[0].x, 1100);
+  EXPECT_NEAR(chart.points[0].deviation, 0.0141, 1e-4);
+  EXPECT_NEAR(chart.points[0].x_deviation, 141.4, 0.1);
+  EXPECT_TRUE(chart.points[0].on_line && chart.points[2].on_line);
+  EXPECT_FALSE(chart.points[1].on_line || chart.points[3].on_line);
+}
+
 TEST_F(FrontierTest, EqualModelsShareIt) {
   add("one", 0.8, 1000, 100);
   add("other", 0.8, 1000, 100);
