@@ -40,7 +40,7 @@ images-full: build ## the same with three seeds, on cluttered scenes and with th
 images-tuning: build ## three learning rates for each model of that family, 3,000 steps each (10 minutes)
 	@./scripts/images_tuning.sh
 
-family: build ## every system on its own task: goals, published results, time saved; runs/family/report.html (under an hour)
+family: build ## every system on its own task: goals, published results, time saved; runs/family/report.html (under 40 minutes)
 	@cmake --build $(BUILD) --parallel $(JOBS) --target adatape_benchmarks
 	@./scripts/family.sh
 
