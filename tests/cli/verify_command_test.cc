@@ -20,7 +20,7 @@ class VerifyCommandTest : public testing::ProgramTest {
 };
 
 TEST_F(VerifyCommandTest, PassesAndSaysWhatItCompared) {
-  const Outcome outcome = run(std::string("verify ") + kGoldenRoot + "vit_timm " + kGolden + "tape_reader");
+  const Outcome outcome = run(std::string("verify ") + kGoldenRoot + "vit_timm " + kGoldenRoot + "tape_reader");
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
   EXPECT_THAT(outcome.output, AllOf(HasSubstr("vit_timm\n"), HasSubstr("ok      logits"), HasSubstr("ok      grad/cls_token"),
                                     HasSubstr("2 of 2 compared cases passed")));
@@ -54,7 +54,7 @@ TEST_F(VerifyCommandTest, OutputWithoutExpectations) {
 TEST_F(VerifyCommandTest, BadCasesAreOneLine) {
   EXPECT_THAT(error_of("verify nowhere"), HasSubstr("nowhere: expected a case folder"));
   EXPECT_THAT(error_of("verify"), HasSubstr("cases is required"));
-  EXPECT_THAT(error_of(std::string("verify ") + kGoldenRoot + "vit_timm " + kGolden + "tape_reader --output x.safetensors"),
+  EXPECT_THAT(error_of(std::string("verify ") + kGoldenRoot + "vit_timm " + kGoldenRoot + "tape_reader --output x.safetensors"),
               HasSubstr("--output takes the tensors of one case"));
   const std::string name = copy("vit_timm");
   write(name + "/case.json", "{");
