@@ -3,14 +3,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <functional>
 #include <string>
 
-#include "adatape/core/check.h"
 #include "adatape/core/safetensors.h"
+#include "tests/temporary_folder.h"
 
 namespace adatape::testing {
 
@@ -20,20 +19,10 @@ inline std::string golden(const std::string& name) { return std::string(ADATAPE_
 class CaseCopy {
  public:
   explicit CaseCopy(const std::string& name = "") {
-    std::string made = (std::filesystem::temp_directory_path() / "adatape_case_XXXXXX").string();
-    if (::mkdtemp(made.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = made;
-    if (!name.empty()) std::filesystem::copy(golden(name), path_);
+    if (!name.empty()) std::filesystem::copy(golden(name), folder());
   }
-  ~CaseCopy() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  CaseCopy(const CaseCopy&) = delete;
-  CaseCopy& operator=(const CaseCopy&) = delete;
-
-  std::string folder() const { return path_.string(); }
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  std::string folder() const { return folder_.path(); }
+  std::string operator/(const std::string& name) const { return folder_ / name; }
   // Rewrites one safetensors file.
   void change(const std::string& file, const std::function<void(NamedTensors&)>& edit) const {
     NamedTensors tensors = read_safetensors(*this / file).tensors;
@@ -42,8 +31,7 @@ class CaseCopy {
   }
 
  private:
-  std::filesystem::path path_;
+  TemporaryFolder folder_;
 };
 
-// The message of the Error that action throws, "" when it throws none.
 }  // namespace adatape::testing

@@ -70,5 +70,4 @@ inline void expect_gradients(const std::function<torch::Tensor(const std::vector
   }
 }
 
-// The message of the Error that action throws, "" when it throws none.
 }  // namespace adatape::testing

@@ -125,5 +125,4 @@ inline void expect_same_run(const std::string& one, const std::string& two, cons
     EXPECT_EQ(first[key], second[key]) << key;
 }
 
-// The message of the Error that action throws, "" when it throws none.
 }  // namespace adatape::testing
