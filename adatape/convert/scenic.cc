@@ -1,4 +1,4 @@
-// ScenicNames of Scenic's AdaTape and Universal Transformer (Flax). Only the last parts of a path are matched where scopes differ between
+// Names of Scenic's AdaTape and Universal Transformer (Flax). Only the last parts of a path are matched where scopes differ between
 // versions.
 #include <regex>
 

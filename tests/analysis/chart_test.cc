@@ -149,6 +149,22 @@ TEST(ChartTest, ListsItsPointsBelow) {
   EXPECT_LT(orange(draw_chart(chart), 0, bare.height), orange(bare, 0, bare.height));  // no bar across
 }
 
+TEST(ChartTest, TheLineGoesThroughThosePointsThatAreOnIt) {
+  Chart chart;
+  chart.joined = true;
+  chart.points = {{0, 0}, {0.5, 10}, {1, 0}};
+  const auto blue_halfway_up = [&] {
+    const Picture drawn = draw_chart(chart);
+    const Blue all = blue_of(drawn);
+    int64_t count = 0;
+    for (int64_t x = all.left; x <= all.right; ++x) count += drawn.row((all.top + all.bottom) / 2)[3 * x] == 37;
+    return count;
+  };
+  EXPECT_GE(blue_halfway_up(), 2);  // up and down
+  chart.points[1].on_line = false;
+  EXPECT_EQ(blue_halfway_up(), 0);
+}
+
 TEST(ChartTest, HasRoomForNames) {
   Chart chart;
   for (int i = 0; i < 200; ++i) {
