@@ -42,6 +42,8 @@ TEST(AlgorithmicTask, ADecoderReadsTheAnswerOneBehind) {
     const Batch batch = task.training_batch(1, 2, 30);
     for (size_t b = 0; b < 30; ++b) {
       std::vector<int64_t> question = part(batch.symbols, batch.offsets[b], batch.offsets[b + 1]), digits;
+      EXPECT_EQ(question.back(), config.stop_symbol());
+      question.pop_back();
       for (const int64_t symbol : question) {
         if (symbol != 12) digits.push_back(symbol - 2);
       }
@@ -54,7 +56,7 @@ TEST(AlgorithmicTask, ADecoderReadsTheAnswerOneBehind) {
       EXPECT_EQ(std::vector<int64_t>(asked.begin(), asked.end() - 1), answer);
       EXPECT_EQ(std::vector<int64_t>(read.begin() + 1, read.end()), answer);
       EXPECT_LE(static_cast<int64_t>(read.size()), task.input_spec().decoder_length);
-      EXPECT_LE(static_cast<int64_t>(question.size()), task.input_spec().length);
+      EXPECT_LE(static_cast<int64_t>(question.size()) + 1, task.input_spec().length);
     }
   }
 }
@@ -147,7 +149,9 @@ TEST(AlgorithmicTask, AllDigitsMustBeRight) {
 TEST(AlgorithmicConfig, TextAndRefusals) {
   const AlgorithmicConfig config = configured("addition", "decoder");
   EXPECT_EQ(config.write_text(config.read_text("12+34")), "12+34");
+  EXPECT_THAT(config.read_text("1+2"), ElementsAre(3, 12, 4, config.stop_symbol()));
   EXPECT_THROW(config.read_text("1 2"), Error);
+  EXPECT_THROW(config.read_text(""), Error);
   EXPECT_THROW(configured("addition", "each").read_text("12+34"), Error);
   AlgorithmicConfig bad = config;
   bad.shortest = 9;

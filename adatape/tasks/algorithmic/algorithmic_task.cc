@@ -54,6 +54,9 @@ Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_
     }
     const std::vector<int64_t> answer = algorithmic_answer(config.operation, digits, /*zeros_in_front=*/!decoder);
     if (decoder) {
+      // The question's end, as T5 has it. Without it a question of one digit many times has equal states at all places, so that attention,
+      // a mean of them, cannot tell 7 from 77: relative biases move scores alone.
+      symbols.push_back(kStop);
       answers.push_back(kStart);
       for (const int64_t digit : answer) {
         answers.push_back(kAlgorithmicZero + digit);
@@ -139,7 +142,7 @@ InputSpec AlgorithmicConfig::input_spec() const {
   int64_t digits = longest;  // learned positions have places for what is tested, too
   for (const int64_t length : test_lengths) digits = std::max(digits, length);
   const int64_t question = addition ? 2 * digits + 1 : digits, answer = addition ? digits + 1 : digits;
-  spec.length = form == "each" ? question + 1 + answer : question;
+  spec.length = question + 1 + (form == "each" ? answer : 0);
   if (form == "decoder") spec.decoder_length = answer + 1;
   if (places == "digits") spec.axes = {answer, answer};
   return spec;
@@ -148,18 +151,22 @@ InputSpec AlgorithmicConfig::input_spec() const {
 std::vector<int64_t> AlgorithmicConfig::read_text(const std::string& text) const {
   ADATAPE_CHECK(form == "decoder", kAlgorithmicWhere, "expected task.form = \"decoder\" for text that is answered, got \"", form,
                 "\", where a model fills blanks in and writes nothing on; `adatape evaluate` measures it");
+  ADATAPE_CHECK(!text.empty(), kAlgorithmicWhere, "expected digits and +, got an empty text");
   std::vector<int64_t> symbols;
   for (const char letter : text) {
     ADATAPE_CHECK((letter >= '0' && letter <= '9') || letter == '+', kAlgorithmicWhere, "expected digits and +, got \"", text, '"');
     symbols.push_back(letter == '+' ? kPlus : kAlgorithmicZero + (letter - '0'));
   }
+  symbols.push_back(kStop);
   return symbols;
 }
 
 std::string AlgorithmicConfig::write_text(const std::vector<int64_t>& symbols) const {
   std::string text;
-  for (const int64_t symbol : symbols)
+  for (const int64_t symbol : symbols) {
+    if (symbol == kStop) break;
     text += symbol == kPlus ? '+' : symbol >= kAlgorithmicZero && symbol < kPlus ? static_cast<char>('0' + symbol - kAlgorithmicZero) : '_';
+  }
   return text;
 }
 

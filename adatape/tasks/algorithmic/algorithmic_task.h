@@ -27,10 +27,10 @@ struct AlgorithmicConfig : TaskConfig {
   std::string sequences_hint() const override { return "task.form = \"each\" gives one, \"decoder\" gives two"; }
 };
 
-// Symbols: 0 starts an answer, 1 ends it, 2 .. 11 are the digits, 12 is the plus sign, 13 a blank. The question is n digits, or n + n
-// digits with the plus sign between them.
+// Symbols: 0 starts an answer, 1 ends a question or an answer, 2 .. 11 are the digits, 12 is the plus sign, 13 a blank. The question is n
+// digits, or n + n digits with the plus sign between them.
 //
-//   decoder  an encoder reads the question, a decoder 0 and the answer so far; its answers are the digits of the result and 1
+//   decoder  an encoder reads the question and 1, a decoder 0 and the answer so far; its answers are the digits of the result and 1
 //   each     one sequence: the question, 0, and a blank for each digit of the result, where it is asked; a sum has n + 1 digits, with zeros
 //            in front
 //
