@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "adatape/core/check.h"
@@ -34,13 +35,22 @@ void InferenceOptions::prepare(Module& model, c10::Device on) const {
                 "expected a processor with bfloat16 products (avx512_bf16) for --precision bfloat16, this one has none; leave it out");
   if (half && on.is_cuda()) products = std::make_shared<MixedPrecision>(torch::kBFloat16, on);
   if (on.is_cpu()) model.pack_for_inference(half ? torch::kBFloat16 : torch::kFloat);
+  const auto parameters = model.named_parameters();
+  const bool experts =
+      std::any_of(parameters.begin(), parameters.end(), [](const auto& p) { return p.name.find("experts.") != std::string::npos; });
+  if (half && on.is_cpu() && experts) std::cerr << "adatape: blocks with experts multiply in float32 on a CPU, the others in bfloat16\n";
   if (!verbose) return;
   std::cerr << "kernels: matrix products "
             << (on.is_cpu()                       ? ops::packed_linear_kernel_name(half ? at::kBFloat16 : at::kFloat)
                 : half && ops::has_cuda_kernels() ? "cublasLt bfloat16, norms of our own"
                                                   : "ATen")
-            << ", attention " << ops::packed_attention_kernel_name(on, at::kFloat) << (half ? " bfloat16" : "") << ", tape reading "
-            << ops::tape_read_kernel_name(on, at::kFloat) << "; " << on.str() << ", " << at::get_num_threads() << " threads\n";
+            << ", attention "
+            << (on.is_cpu() ? ops::packed_attention_kernel_name(on, at::kFloat) + (half ? " bfloat16" : "")
+                : half      ? "ATen's flash attention of many lengths"
+                            : "ATen's memory-efficient attention of many lengths")
+            << " (plain calls where positions are relative), tape reading " << ops::tape_read_kernel_name(on, at::kFloat)
+            << (on.is_cpu() ? "" : " from 512 bank rows an example on, below the reference") << "; " << on.str() << ", "
+            << at::get_num_threads() << " threads\n";
 }
 
 }  // namespace adatape::cli

@@ -62,9 +62,8 @@ PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& 
 // Norms, activations and residuals are done inside the matrix products; tokens of each kind take their network where they lie.
 PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardContext& context, const std::string& part) const {
   const PackLayout& layout = *x.layout;
-  const int64_t width = shape.width, total = layout.total();
+  const int64_t width = shape.width;
   const torch::Tensor before = x.values.contiguous();
-  add_matrix_product_flops(total * (qkv->flops_per_row() + output->flops_per_row()));
   context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
   count_attention(context, part + " / attention", layout, layout, /*causal=*/false, width, width);
   const torch::Tensor projected =
@@ -72,6 +71,7 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
   const torch::Tensor attended =
       packed_self_attention(projected, layout, {.relative_bias = {}, .products = qkv->packed.half() ? torch::kBFloat16 : torch::kFloat});
   const torch::Tensor middle = ops::packed_linear(attended, output->packed, {}, ops::Activation::kNone, before);
+  add_matrix_product_flops(projected.size(0) * qkv->flops_per_row() + attended.size(0) * output->flops_per_row());
   count_feed_forward(layout, context, part);
   torch::Tensor after = at::empty_like(middle);
   if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) {

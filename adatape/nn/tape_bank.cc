@@ -93,7 +93,7 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
   context.count(part + " / patches", lengths, product_cost(weight.size(1), weight.size(0), true));
   if (packed_path(patches, packed_patches_)) {
     const torch::Tensor values = linear(patches, weight, {}, packed_patches_);
-    values.view({batch_size, -1, values.size(1)}).add_(packed_offset_);
+    values.view({batch_size, count, values.size(1)}).add_(packed_offset_);
     return {values, layout};
   }
   if (ops::half_products() && patches.is_cuda()) {
@@ -106,7 +106,7 @@ BankRows TapeBank::forward(const Batch& batch, const ForwardContext& context) co
     }
     torch::Tensor values = linear(patches, together, torch::Tensor());
     if (at::GradMode::is_enabled() || !ops::has_half_block(values, values.size(1))) {
-      values = (values.view({batch_size, -1, values.size(1)}) + offset.to(values.scalar_type())).view({-1, values.size(1)});
+      values = (values.view({batch_size, count, values.size(1)}) + offset.to(values.scalar_type())).view({-1, values.size(1)});
     } else {
       ops::cuda_kernels().add_table(values, offset);
     }

@@ -8,6 +8,7 @@ namespace adatape::ops::cpu {
 namespace {
 
 constexpr float kLinear = 1.5957691216057308f, kCubic = 0.07135481282553925f;  // 2 sqrt(2 / pi), and 0.044715 times that
+constexpr float kFlat = 15;
 
 template <class S>
 ADATAPE_ALWAYS_INLINE void gelu_of(const float* x, int64_t count, float* out) {
@@ -26,6 +27,9 @@ ADATAPE_ALWAYS_INLINE void gelu_gradient_of(const float* x, const float* grad, i
     typename S::Floats v, gate, d;
     load_part<S>(v, x + i, count - i);
     load_part<S>(d, grad + i, count - i);
+    // Past 15 the gate is 0 or 1 to the last bit; the square of a huge number would be infinite, and 0 times that no number.
+    v = v < -kFlat ? typename S::Floats{} - kFlat : v;
+    v = v > kFlat ? typename S::Floats{} + kFlat : v;
     const typename S::Floats square = v * v;
     gate = v * (kLinear + kCubic * square);
     sigmoid<S>(gate);

@@ -30,6 +30,7 @@ TEST_F(CompareCommandTest, TableResultsAndReport) {
   EXPECT_EQ(std::count(outcome.output.begin(), outcome.output.end(), '\n'), 6)
       << outcome.output;  // titles, rule, one row, a gap, two files
   EXPECT_TRUE(exists("runs/report.html") && !exists("runs/plotly.min.js") && exists("runs/one/result.json"));
+  EXPECT_THAT(content_of(path("runs/frontier.png")), ::testing::StartsWith("\x89PNG"));
   const json results = json::parse(content_of(path("runs/results.json")));
   EXPECT_EQ(results["command"], "adatape compare runs/one/ runs/three/ runs/two/ --output runs --examples 100");
   ASSERT_EQ(results["runs"].size(), 2u);

@@ -216,6 +216,14 @@ TEST(DenseMlpTest, NotANumberStaysInItsRow) {
   EXPECT_EQ(out.isnan().sum().item<int64_t>(), 16);
 }
 
+// Where the square of a number is infinite the derivative is still 0 or 1.
+TEST(DenseMlpTest, HugeNumbersHaveFiniteGradients) {
+  at::Tensor x = at::tensor({-1e30f, -1e15f, -20.0f, 20.0f, 1e15f, 1e30f}).view({6, 1}).requires_grad_();
+  const MlpWeights w{at::ones({1, 1}), {}, at::ones({1, 1}), {}};
+  const at::Tensor gradient = torch::autograd::grad({dense_mlp(x, {}, w, kGelu)}, {x}, {at::ones({6, 1})})[0];
+  EXPECT_TRUE(gradient.view(-1).equal(at::tensor({0.0f, 0.0f, 0.0f, 1.0f, 1.0f, 1.0f}))) << gradient;
+}
+
 TEST(DenseMlpTest, ShapesThatDoNotFitAreTold) {
   const Case one = random_case({}, 5, 4, 6, kGelu), several = random_case({0, 2, 5}, 5, 4, 6, kGelu);
   EXPECT_THAT(error_of([&] { dense_mlp(one.x, {}, one.weights, kGated); }),

@@ -8,6 +8,7 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <limits>
 
 #include "adatape/ops/plain_calls.h"
 #include "tests/error_of.h"
@@ -136,6 +137,17 @@ TEST(OneQueryAttentionTest, AnExampleAloneAndAnyNumberOfThreadsGiveTheSameBits) 
   EXPECT_TRUE(
       ours({inputs[0].slice(0, 40, 41), inputs[1].slice(0, first, first + c.lengths[40]), inputs[2], inputs[3], inputs[4]}, alone, 0.3)
           .equal(of_threads[0][0].slice(0, 40, 41)));
+}
+
+TEST(OneQueryAttentionTest, NanStaysInItsExample) {
+  const Case c{2, 8, 12, {5, 3, 7}};
+  variable_list in = random_inputs(c, 8);
+  const at::Tensor without = ours(in, c, 0.3);
+  in[1] = in[1].clone();
+  in[1][6][2] = std::numeric_limits<float>::quiet_NaN();  // an element of the second example
+  const at::Tensor out = ours(in, c, 0.3);
+  EXPECT_TRUE(out[1].isnan().all().item<bool>());
+  EXPECT_TRUE(out[0].equal(without[0]) && out[2].equal(without[2]));
 }
 
 TEST(OneQueryAttentionTest, HasSecondDerivatives) {

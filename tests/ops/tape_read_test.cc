@@ -6,7 +6,9 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 
 #include "adatape/core/check.h"
@@ -199,12 +201,13 @@ TEST(TapeReadOp, HasNoSecondDerivative) {
 // Bytes of tensors alive on this thread.
 class LiveBytes : public c10::MemoryReportingInfoBase {
  public:
-  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override { bytes_ += size; }
+  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override { peak_ = std::max(peak_, bytes_ += size); }
   bool memoryProfilingEnabled() const override { return true; }
   int64_t bytes() const { return bytes_; }
+  int64_t peak() const { return peak_; }
 
  private:
-  int64_t bytes_ = 0;
+  int64_t bytes_ = 0, peak_ = 0;
 };
 
 TEST(TapeReadOp, KeepsNothingBesidesInputsAndOutputs) {
@@ -220,6 +223,26 @@ TEST(TapeReadOp, KeepsNothingBesidesInputsAndOutputs) {
     EXPECT_GE(live->bytes(), outputs);
     EXPECT_LE(live->bytes(), outputs + 1024) << "the bank has " << reading.inputs.bank.nbytes() << " bytes";
   }
+}
+
+// 32 banks of 784 rows, T 10, K 5. Beyond the banks and their gradient: the rows read and their gradients, never a copy of a bank.
+TEST(TapeReadOp, ForwardAndBackwardPeakFarBelowTheBank) {
+  constexpr int64_t kBatch = 32, kRows = 784, kWidth = 768, kSteps = 10, kRowsPerStep = 5;
+  Reading reading =
+      make_reading("peak", std::vector<int64_t>(kBatch, kRows), kWidth, {64, kSteps, kRowsPerStep, 10.0, "average", "entropy", 1e-6});
+  for (at::Tensor* input : {&reading.inputs.query, &reading.inputs.bank, &reading.inputs.norm_weight}) input->set_requires_grad(true);
+  auto live = std::make_shared<LiveBytes>();
+  {
+    c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, live);
+    torch::autograd::backward({std::get<0>(read(reading)).sum()}, {});
+  }
+  ASSERT_TRUE(reading.inputs.bank.grad().defined());
+  const int64_t rows_read = kBatch * kSteps * kRowsPerStep * kWidth * 4;
+  RecordProperty("peak_bytes", std::to_string(live->peak()));
+  std::printf("peak beyond the banks and their gradient: %.1f MB, the banks: %.1f MB\n", static_cast<double>(live->peak()) / 1e6,
+              static_cast<double>(reading.inputs.bank.nbytes()) / 1e6);
+  EXPECT_GT(live->peak(), rows_read / kRowsPerStep);
+  EXPECT_LE(live->peak(), 2 * rows_read);
 }
 
 TEST(TapeReadOp, KnowsItsShapesWithoutData) {
