@@ -79,6 +79,7 @@ void halting_saved(benchmark::State& state, const Case& wanted) {
   const std::shared_ptr<Model> model = find_model(wanted.model).make_model(*config, spec);
   model->initialize(1, 1);
   obey_pixels(*model, *config);
+  model->pack_for_inference(torch::kFloat);
   const int64_t batch = wanted.batch, patches = (wanted.image / kPatch) * (wanted.image / kPatch);
   const std::vector<int64_t> depths = even_depths(wanted.by_token ? batch * patches : batch, kBlocks, 0);
   const Batch adaptive = images_halting_at(depths, batch, spec, encoder, 0);
@@ -113,6 +114,7 @@ const bool kRegistered = [] {
                         // Many small images.
                         {"halting_saved_avit_ti16_batch256", "avit", 192, 3, true, 256, 96},
                         {"halting_saved_uvit_ti16_batch256", "uvit", 192, 3, false, 256, 96},
+                        {"halting_saved_uvit_per_token_ti16_batch256", "uvit", 192, 3, true, 256, 96},
                         {"halting_saved_u2t_ti16_batch256", "u2t", 192, 3, true, 256, 96}};
   for (const Case& wanted : cases) {
     benchmark::RegisterBenchmark(wanted.row.c_str(), [wanted](benchmark::State& state) { halting_saved(state, wanted); })

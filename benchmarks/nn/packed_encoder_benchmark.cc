@@ -1,5 +1,6 @@
-// A stack of encoder blocks on packed mixed lengths, against plain dense ATen calls: for each length alone (ideal: their times together)
-// and padded to the longest with a mask.
+// A stack of encoder blocks on packed mixed lengths, against the same blocks on each length alone (ideal: their times together, where
+// packing has nothing to do), and against plain dense ATen calls, likewise by length (dense) and padded to the longest with a mask
+// (padded).
 //   build/release/adatape_benchmarks --benchmark_filter=packed_encoder
 #include <map>
 
@@ -56,10 +57,14 @@ void packed_encoder(benchmark::State& state, const std::string& name, const std:
     mask[b].narrow(2, 0, lengths[b]).fill_(true);
   }
   std::vector<at::Tensor> alone;  // [examples of this length, length, D]
-  for (const auto& [length, examples] : by_length) alone.push_back(at::stack(examples));
+  std::vector<PackedTokens> alone_packed;
+  for (const auto& [length, examples] : by_length) {
+    alone.push_back(at::stack(examples));
+    alone_packed.push_back({at::cat(examples), std::make_shared<const PackLayout>(std::vector<int64_t>(examples.size(), length),
+                                                                                  std::vector<TokenKind>{}, torch::kCPU)});
+  }
 
-  const auto packed_forward = [&] {
-    PackedTokens x = mixed;
+  const auto packed_forward = [&](PackedTokens x) {
     for (int64_t i = 0; i < kBlocks; ++i) x = blocks[i]->forward(x, {}, i);
     return x.values;
   };
@@ -75,21 +80,29 @@ void packed_encoder(benchmark::State& state, const std::string& name, const std:
   const auto ours = [&] {
     at::AutoGradMode mode(training);
     begin();
-    finish(packed_forward());
+    finish(packed_forward(mixed));
   };
   const auto ideal = [&] {
     at::AutoGradMode mode(training);
     begin();
-    for (const at::Tensor& dense : alone) finish(dense_stack(blocks, dense, std::nullopt));
+    for (const PackedTokens& one : alone_packed) finish(packed_forward(one));
+  };
+  const auto dense = [&] {
+    at::AutoGradMode mode(training);
+    begin();
+    for (const at::Tensor& one : alone) finish(dense_stack(blocks, one, std::nullopt));
   };
   const auto padding = [&] {
     at::AutoGradMode mode(training);
     begin();
     finish(dense_stack(blocks, padded, mask));
   };
+  if (!training) {
+    for (const auto& block : blocks) block->pack_for_inference(torch::kFloat);
+  }
   {
     at::NoGradGuard no_grad;
-    const at::Tensor expected = dense_stack(blocks, padded, mask), got = packed_forward();
+    const at::Tensor expected = dense_stack(blocks, padded, mask), got = packed_forward(mixed);
     for (int64_t b = 0; b < batch; ++b) {
       const at::Tensor difference = got.narrow(0, mixed.layout->offsets()[b], lengths[b]) - expected[b].narrow(0, 0, lengths[b]);
       if (difference.abs().max().item<double>() > 1e-4) {
@@ -98,11 +111,26 @@ void packed_encoder(benchmark::State& state, const std::string& name, const std:
       }
     }
   }
+  if (training) {  // after a pass of each: the gradients of the first block's projections, the last to be made
+    at::AutoGradMode mode(true);
+    const auto gradient = [&](const at::Tensor& out) {
+      begin();
+      (out * at::linspace(-1, 1, kWidth)).sum().backward();
+      return blocks[0]->qkv->weight.grad().clone();
+    };
+    const at::Tensor got = gradient(packed_forward(mixed)), real = mask.squeeze(1).squeeze(1).unsqueeze(2).to(at::kFloat);
+    const at::Tensor expected = gradient(dense_stack(blocks, padded, mask) * real);
+    if (!((got - expected).norm().item<double>() <= 1e-4 * expected.norm().item<double>())) {
+      state.SkipWithError("the gradients differ");
+      return;
+    }
+  }
   const double fill = static_cast<double>(mixed.layout->total()) / static_cast<double>(batch * longest);
   const std::string kind = (training ? "_training_" : "_forward_") + name;
-  time_side_by_side(
-      state, ours,
-      {{"dense", ideal, "packed_encoder_ideal" + kind, 0.95}, {"padded", padding, "packed_encoder_padded" + kind, 0.9 / fill}});
+  time_side_by_side(state, ours,
+                    {{"ideal", ideal, "packed_encoder_ideal" + kind, 0.95},
+                     {"padded", padding, "packed_encoder_padded" + kind, 0.9 / fill},
+                     {"dense", dense}});
   state.counters["fill"] = fill;
 }
 

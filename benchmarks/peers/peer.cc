@@ -23,8 +23,10 @@
 #include "adatape/core/memory.h"
 #include "adatape/models/presets.h"
 #include "adatape/models/registry.h"
+#include "adatape/nn/initialize.h"
 #include "adatape/nn/mixed_precision.h"
 #include "adatape/ops/packed_linear/packed_linear.h"
+#include "adatape/ops/plain_calls.h"
 #include "adatape/tasks/classification.h"
 #include "adatape/train/gradients.h"
 #include "adatape/train/optimizer.h"
@@ -112,13 +114,18 @@ std::shared_ptr<Model> model_of(const Arguments& arguments, const Batch& batch) 
   std::shared_ptr<Model> model = find_model(preset.model).make_model(*config, spec);
   const at::NoGradGuard no_grad;
   model->initialize(1, 1);
-  if (!arguments.weights.empty()) {
+  if (arguments.weights.empty()) {
+    at::Generator generator = parameter_generator(1, 2);
+    for (const NamedParameter& parameter : model->named_parameters()) {
+      if (parameter.name == "head.classifier.weight")
+        parameter.tensor.normal_(0, 0.05, generator);  // starts as zeros, which would hide errors
+    }
+  } else {
     const NamedTensors source = read_safetensors(arguments.weights).tensors;
     const NamedTensors ours = to_ours(timm_pieces(source, *model), source, *model);
     for (const NamedParameter& parameter : model->named_parameters()) parameter.tensor.copy_(ours.at(parameter.name));
   }
   model->to(arguments.device);
-  if (!arguments.train && arguments.device.is_cpu()) model->pack_for_inference(arguments.precision);
   return model;
 }
 
@@ -157,6 +164,15 @@ int run(const Arguments& arguments) {
   keep_freed_memory();  // as the program does
   const Batch batch = batch_of(arguments);
   const std::shared_ptr<Model> model = model_of(arguments, batch);
+  at::Tensor plain;  // logits of plain calls, to hold the packed weights' to
+  if (!arguments.train && arguments.device.is_cpu()) {
+    const at::NoGradGuard no_grad;
+    {
+      const ops::PlainCalls guard;
+      plain = model->forward(batch, {}).logits;
+    }
+    model->pack_for_inference(arguments.precision);
+  }
   const torch::Dtype products = arguments.device.is_cpu() ? torch::kFloat : arguments.precision;  // the CPU's weights are packed in it
 
   nlohmann::json about = {{"model", arguments.model},
@@ -171,6 +187,7 @@ int run(const Arguments& arguments) {
     recording.record = true;
     const ModelOutput output = model->forward(batch, recording);
     write_safetensors(arguments.logits, {{"logits", output.logits.to(torch::kCPU, torch::kFloat).contiguous()}});
+    if (plain.defined()) about["apart_from_plain"] = ((output.logits - plain).norm() / plain.norm()).item<double>();
     double tape = 0;
     for (const TapeReading& reading : output.readings) tape += reading.lengths.to(torch::kDouble).mean().item<double>();
     about["tape_tokens"] = tape;

@@ -26,6 +26,10 @@ warnings.filterwarnings("ignore")
 GOALS = {"pytorch": 1.3, "compile": 1.1, "openvino": 1.0, "onnxruntime": 1.0}
 
 
+class Refused(Exception):
+    """A row that cannot be had, and why."""
+
+
 class Ours:
     """adatape_peer: answers a number of passes with the mean milliseconds of one."""
 
@@ -37,7 +41,7 @@ class Ours:
         )
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("bench-peers: adatape_peer ended without an answer")
+            raise Refused(f"adatape_peer {model} {precision} ended without an answer (its error is above)")
         self.about = json.loads(line)
         self.logits = load_file(f"{folder}/ours.safetensors")["logits"]
 
@@ -148,11 +152,15 @@ def measure(options, name, batch, precision, rows):
             others = rivals(model, images, precision, options.threads, folder)
             bound = 0.03 if precision == "bfloat16" else 1e-4
             if name == "vit" and not difference(ours.logits, reference) <= bound:
-                sys.exit(f"bench-peers: our logits differ from timm's by {difference(ours.logits, reference):.2e}, expected at most {bound}")
-            for rival, call in others.items():
+                raise Refused(f"our logits differ from timm's by {difference(ours.logits, reference):.2e}, expected at most {bound}")
+            # AdaTape has no weights elsewhere: in float32 it must agree with this library's plain calls, which are held to golden cases.
+            if name == "adatape" and precision == "float32" and not ours.about["apart_from_plain"] <= bound:
+                raise Refused(f"our logits differ from plain calls by {ours.about['apart_from_plain']:.2e}, expected at most {bound}")
+            for rival, call in list(others.items()):
                 apart = difference(as_array(call()), reference)
                 if not apart <= bound:
-                    sys.exit(f"bench-peers: logits of {rival} differ from timm's by {apart:.2e}, expected at most {bound}")
+                    print(f"bench-peers: {rival} is left out: logits {apart:.2e} from timm's, expected at most {bound}", file=sys.stderr)
+                    del others[rival]
             runs = {"ours": ours.run, **{rival: timed(call) for rival, call in others.items()}}
             times = {key: [] for key in runs}
             for key in runs:
@@ -180,12 +188,17 @@ def main():
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     print_header(f"{options.threads} threads")
-    rows = []
+    rows, refused = [], 0
     for name in options.model:
         for precision in options.precision:
             for batch in options.batch:
-                measure(options, name, batch, precision, rows)
-    write_rows(options.output, rows)
+                try:
+                    measure(options, name, batch, precision, rows)
+                except Refused as reason:
+                    print(f"bench-peers: {name} {precision} at batch {batch} is left out: {reason}", file=sys.stderr)
+                    refused += 1
+                write_rows(options.output, rows)  # so that a stop loses nothing
+    sys.exit(1 if refused else 0)
 
 
 if __name__ == "__main__":

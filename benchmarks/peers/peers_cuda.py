@@ -19,7 +19,7 @@ import warnings
 
 import timm
 import torch
-from peers import Ours, add_row, as_array, difference, print_header, write_rows
+from peers import Ours, Refused, add_row, as_array, difference, print_header, write_rows
 from safetensors.torch import save_file
 
 warnings.filterwarnings("ignore")
@@ -222,4 +222,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Refused as reason:
+        sys.exit(f"bench-peers: {reason}")
