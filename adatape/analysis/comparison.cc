@@ -127,13 +127,12 @@ void measure_speeds(Comparison& comparison, at::Device device, const std::functi
 
 namespace {
 
-nlohmann::ordered_json ponder_json(const ModelMeasurement& measurement) {
-  const TapeUsage& usage = measurement.usage;
-  const std::string counted = usage.ponder_by_element ? "elements" : "examples";
+nlohmann::ordered_json means_json(const std::string& covariate, const std::vector<double>& covariates, const std::string& counted,
+                                  const std::string& name, const std::vector<double>& values) {
   nlohmann::ordered_json groups = nlohmann::ordered_json::array();
-  for (const CovariateMean& group : mean_by_covariate(usage.ponder_steps, usage.ponder_covariates))
-    groups.push_back({{"value", group.covariate}, {counted, group.count}, {"steps", group.mean}});
-  return {{"covariate", usage.ponder_by_element ? measurement.element_covariate_name : measurement.covariate_name}, {"groups", groups}};
+  for (const CovariateMean& group : mean_by_covariate(values, covariates))
+    groups.push_back({{"value", group.covariate}, {counted, group.count}, {name, group.mean}});
+  return {{"covariate", covariate}, {"groups", groups}};
 }
 
 }  // namespace
@@ -145,8 +144,16 @@ nlohmann::ordered_json measured_results_json(const Comparison& comparison) {
       const ModelMeasurement& measurement = comparison.measurements[i];
       if (row["folder"] != comparison.models[i].first().folder) continue;
       if (!measurement.budgets.empty()) row["tape_budgets"] = tape_budgets_json(measurement.budgets);
-      if (!measurement.usage.ponder_steps.empty()) row["ponder_by_covariate"] = ponder_json(measurement);
-      const ObjectShare& share = measurement.usage.on_object;
+      const TapeUsage& usage = measurement.usage;
+      if (!usage.lengths.empty())
+        row["tape_by_covariate"] = means_json(measurement.covariate_name, usage.covariates, "examples", "tape_tokens", usage.lengths);
+      if (!usage.ponder_steps.empty()) {
+        row["ponder_by_covariate"] =
+            usage.ponder_by_element
+                ? means_json(measurement.element_covariate_name, usage.ponder_covariates, "elements", "steps", usage.ponder_steps)
+                : means_json(measurement.covariate_name, usage.ponder_covariates, "examples", "steps", usage.ponder_steps);
+      }
+      const ObjectShare& share = usage.on_object;
       if (share.examples() > 0)
         row["rows_on_object"] = {{"share", share.rows()}, {"by_weight", share.weighted()}, {"chance", share.chance()}};
     }

@@ -68,8 +68,9 @@ inline constexpr double kSpeedSeconds = 2;
 void measure_speeds(Comparison& comparison, at::Device device, const std::function<void(size_t done)>& progress = {});
 
 // results_json (results.h) with what was measured on each model's first seed: "tape_budgets" (tape_budget_table.h), "rows_on_object"
-// {"share", "by_weight", "chance"} and, of models that halt, "ponder_by_covariate" {"covariate", "groups": [{"value", "examples",
-// "steps"}]}, mean steps; "elements" in the place of "examples" where the task says how hard each element of a sequence is.
+// {"share", "by_weight", "chance"}, "tape_by_covariate" {"covariate", "groups": [{"value", "examples", "tape_tokens"}]}, mean lengths, and,
+// of models that halt, "ponder_by_covariate" likewise with mean "steps"; "elements" in the place of "examples" where the task says how hard
+// each element of a sequence is.
 nlohmann::ordered_json measured_results_json(const Comparison& comparison);
 
 }  // namespace adatape

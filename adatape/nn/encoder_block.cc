@@ -70,8 +70,14 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
       ops::packed_linear(before, qkv->packed, attention_norm->rows()).view({-1, 3, shape.heads, width / shape.heads});
   const torch::Tensor attended =
       packed_self_attention(projected, layout, {.relative_bias = {}, .products = qkv->packed.half() ? torch::kBFloat16 : torch::kFloat});
-  const torch::Tensor middle = ops::packed_linear(attended, output->packed, {}, ops::Activation::kNone, before);
-  add_matrix_product_flops(projected.size(0) * qkv->flops_per_row() + attended.size(0) * output->flops_per_row());
+  add_matrix_product_flops(projected.size(0) * qkv->flops_per_row());
+  return {finish_packed(before, attended, layout, context, part), x.layout};
+}
+
+torch::Tensor EncoderBlock::finish_packed(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout,
+                                          const ForwardContext& context, const std::string& part) const {
+  const torch::Tensor middle = ops::packed_linear(attended, output->packed, {}, ops::Activation::kNone, x);
+  add_matrix_product_flops(attended.size(0) * output->flops_per_row());
   count_feed_forward(layout, context, part);
   torch::Tensor after = at::empty_like(middle);
   if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) {
@@ -80,7 +86,7 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
     feed_forward->add_to_rows(middle, layout.rows_but(TokenKind::kTape), *feed_forward_norm, after);
     tape_feed_forward->add_to_rows(middle, layout.rows_of(TokenKind::kTape), *feed_forward_norm, after);
   }
-  return {after, x.layout};
+  return after;
 }
 
 bool EncoderBlock::half_serves(const PackedTokens& x, const ForwardContext& context, double stochastic_depth) const {
@@ -128,6 +134,22 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
                                             int64_t index, double stochastic_depth, bool one_query) const {
   const int64_t width = shape.width, head_dim = width / shape.heads;
   const std::string part = "block " + std::to_string(index);
+  if (!experts && !one_query && packed_path(queries, qkv->packed) && !context.training) {
+    const ops::PackedWeight asking = ops::columns_of(qkv->packed, 0, width), answering = ops::columns_of(qkv->packed, width, 2 * width);
+    if (asking.defined() && answering.defined()) {
+      const torch::Tensor before = queries.contiguous(), query = ops::packed_linear(before, asking, attention_norm->rows());
+      const torch::Tensor pair = ops::packed_linear(keys.contiguous(), answering, attention_norm->rows());
+      add_matrix_product_flops(query.size(0) * 2 * width * width + pair.size(0) * 4 * width * width);
+      const std::vector<torch::Tensor> halves = pair.view({-1, 2, shape.heads, head_dim}).unbind(1);
+      const torch::Tensor attended =
+          packed_attention(query.view({-1, shape.heads, head_dim}), halves[0], halves[1], *query_layout, key_layout,
+                           {.relative_bias = {}, .products = qkv->packed.half() ? torch::kBFloat16 : torch::kFloat});
+      context.count(part + " / attention projections", query_layout->lengths(), product_cost(width, width, true) + output->cost_per_row());
+      context.count(part + " / key and value projections", key_layout.lengths(), product_cost(width, 2 * width, true));
+      count_attention(context, part + " / attention", *query_layout, key_layout, /*causal=*/false, width, width);
+      return finish_packed(before, attended, *query_layout, context, part);
+    }
+  }
   const torch::Tensor normed_keys = attention_norm->forward(keys);
   // Split and unbound: one gradient for the parts together, where narrow and select would clear and add one for each.
   const std::vector<int64_t> sizes = one_query ? std::vector<int64_t>{width, width, width} : std::vector<int64_t>{width, 2 * width};

@@ -27,6 +27,7 @@ std::unique_ptr<ModelConfig> small_config(const InputSpec& spec, int64_t tape) {
   if (tape > 0) {
     adatape.readers.at(0).max_tape_tokens = tape;
     adatape.readers.at(0).halting = "none";
+    adatape.readers.at(0).rows_per_step = 5;
   }
   config->resolve(spec);
   config->validate(spec);

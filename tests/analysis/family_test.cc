@@ -128,6 +128,12 @@ TEST_F(FamilyTest, MeanStepsByCovariate) {
   const ordered_json by = family_results_json(runs, {}).at("runs")[0].at("ponder_by_covariate");
   EXPECT_EQ(by["covariate"], "digits");
   EXPECT_EQ(by["groups"][1]["elements"], 2);
+  runs.measurements[1].usage.lengths = {4, 2, 6};
+  runs.measurements[1].usage.covariates = {3, 3, 7};
+  runs.measurements[1].covariate_name = "gates";
+  EXPECT_EQ(family_results_json(runs, {}).at("runs")[1].at("tape_by_covariate"),
+            ordered_json::parse(R"({"covariate": "gates", "groups": [{"value": 3.0, "examples": 2, "tape_tokens": 3.0},
+                                                                   {"value": 7.0, "examples": 1, "tape_tokens": 6.0}]})"));
 }
 
 TEST_F(FamilyTest, TextIsJudgedByTheBitsOfItsRival) {

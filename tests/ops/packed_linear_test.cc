@@ -12,6 +12,8 @@
 
 #include <limits>
 
+#include "adatape/core/check.h"
+
 namespace adatape::ops {
 namespace {
 
@@ -107,6 +109,26 @@ TEST(PackedLinearTest, OneRowOfAWiderTensor) {
   packed_mlp(x, rows, {}, expand, Activation::kGeluTanh, contract, out);
   packed_mlp(x.clone(), rows, {}, expand, Activation::kGeluTanh, contract, expected);
   EXPECT_TRUE(out.equal(expected));
+}
+
+TEST(PackedLinearTest, SomeColumnsAreThoseOfTheWhole) {
+  at::manual_seed(5);
+  const at::Tensor x = at::randn({37, 24}), weight = at::randn({100, 24}), bias = at::randn({100});
+  for (const Case& one : cases()) {
+    const PackedWeight packed = pack_weight(weight, bias, one.products, /*gated=*/false, one.vector_bytes);
+    const at::Tensor all = packed_linear(x, packed);
+    const int64_t panel = 2 * packed.lanes;
+    for (const auto& [first, count] :
+         {std::pair<int64_t, int64_t>{0, panel}, {panel, 2 * panel}, {panel, 100 - panel}, {0, 100}, {panel, 0}}) {
+      const PackedWeight part = columns_of(packed, first, count);
+      ASSERT_TRUE(part.defined()) << first << " " << count;
+      EXPECT_TRUE(packed_linear(x, part).equal(all.narrow(1, first, count))) << first << " " << count;
+    }
+    EXPECT_FALSE(columns_of(packed, 1, panel).defined());
+    EXPECT_FALSE(columns_of(packed, 0, panel - 1).defined());
+    EXPECT_FALSE(columns_of(pack_weight(weight, bias, one.products, /*gated=*/true, one.vector_bytes), 0, panel).defined());
+  }
+  EXPECT_THROW(columns_of(pack_weight(weight, bias, at::kFloat), 50, 51), Error);
 }
 
 TEST(PackedLinearTest, ARowDependsOnNothingButItself) {

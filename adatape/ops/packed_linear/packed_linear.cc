@@ -173,6 +173,19 @@ PackedWeight pack_weight(const at::Tensor& given, const at::Tensor& bias, at::Sc
   return packed;
 }
 
+PackedWeight columns_of(const PackedWeight& weight, int64_t first, int64_t count) {
+  ADATAPE_CHECK(weight.defined() && first >= 0 && count >= 0 && first + count <= weight.out, kComponent, "expected columns within 0 .. ",
+                weight.out, ", got ", first, " .. ", first + count);
+  const int64_t panel = 2 * weight.lanes;
+  if (weight.gated || first % panel != 0 || (count % panel != 0 && first + count != weight.out)) return {};
+  const int64_t panels = (count + panel - 1) / panel, elements = weight.panels.numel() / (weight.bias.numel() / panel);
+  PackedWeight part = weight;
+  part.panels = weight.panels.narrow(0, first / panel * elements, panels * elements);
+  part.bias = weight.bias.narrow(0, first, panels * panel);
+  part.out = count;
+  return part;
+}
+
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const RowNorm& norm, Activation activation,
                          const at::Tensor& residual) {
   cpu::LinearTask task = task_of(x, norm, weight, activation);

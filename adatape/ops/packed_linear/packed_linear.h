@@ -32,6 +32,9 @@ std::string packed_linear_kernel_name(at::ScalarType products);  // "packed avx5
 PackedWeight pack_weight(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType products, bool gated = false,
                          int vector_bytes = 0);
 
+// Columns first .. first + count of the result alone, on the same memory; undefined where that cuts a panel or the weight is gated.
+PackedWeight columns_of(const PackedWeight& weight, int64_t first, int64_t count);
+
 // LayerNorm of the rows that enter a product: weight, bias [in] float32; undefined weight: no norm.
 struct RowNorm {
   at::Tensor weight, bias;
