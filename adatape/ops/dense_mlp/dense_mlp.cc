@@ -309,8 +309,12 @@ void check(const at::Tensor& x, int64_t rows, const std::vector<int64_t>& offset
 }  // namespace
 
 bool has_dense_mlp(const at::Tensor& x, const MlpWeights& weights) {
-  if (weights.expand.dim() == 2) return has_dense_linear(x, weights.expand) && has_dense_linear(x, weights.contract);
-  return has_dense_linear(x, weights.expand[0]) && has_dense_linear(x, weights.contract[0]);
+  // Without AVX-512 small layers still gain by one pass over both (Zen 3: 1.2 to 1.3 times as fast at 32 x 128 and 96 x 192, 0.9 at 384 x
+  // 1536).
+  constexpr int64_t kSmallLayer = 1 << 15;
+  const bool groups = weights.expand.dim() == 3;
+  return has_dense_linear(x, groups ? weights.expand[0] : weights.expand, kSmallLayer) &&
+         has_dense_linear(x, groups ? weights.contract[0] : weights.contract, kSmallLayer);
 }
 
 at::Tensor dense_mlp(const at::Tensor& x, const std::vector<int64_t>& offsets, const MlpWeights& weights, MlpActivation activation) {
