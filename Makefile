@@ -28,10 +28,10 @@ parity: build ## train AdaTape and its baselines on parity; table and runs/parit
 parity-full: build ## every parity run and control with 10 seeds; goes on where it stopped (hours)
 	@./scripts/parity_full.sh
 
-fashion: build ## AdaTape-ViT and ViT on Fashion-MNIST; table and runs/fashion/report.html (6 minutes)
+fashion: build ## AdaTape-ViT and ViT on Fashion-MNIST; table and runs/fashion/report.html (minutes)
 	@./scripts/fashion.sh
 
-images: build ## AdaTape, ViT, UViT, U2T and A-ViT on Fashion-MNIST; accuracy against speed, runs/images/report.html (30 minutes)
+images: build ## AdaTape, ViT, UViT, U2T and A-ViT on Fashion-MNIST; accuracy against speed, runs/images/report.html (half an hour and more)
 	@./scripts/images.sh
 
 images-full: build ## the same with three seeds, on cluttered scenes and with the long recipe; goes on where it stopped (days)
