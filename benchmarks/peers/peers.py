@@ -189,6 +189,10 @@ def main():
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     print_header(f"{options.threads} threads")
     rows, refused = [], 0
+    with open("/proc/cpuinfo") as about:
+        if "avx512_bf16" not in about.read() and "bfloat16" in options.precision:
+            print("bench-peers: no rows of bfloat16: this processor has no such products (avx512_bf16)", file=sys.stderr)
+            options.precision.remove("bfloat16")
     for name in options.model:
         for precision in options.precision:
             for batch in options.batch:
