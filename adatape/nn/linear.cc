@@ -4,6 +4,7 @@
 
 #include "adatape/ops/dense_linear/dense_linear.h"
 #include "adatape/ops/layer_norm/layer_norm.h"
+#include "adatape/ops/plain_calls.h"
 
 namespace adatape {
 namespace {
@@ -33,7 +34,8 @@ torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const 
 void Linear::pack(torch::Dtype products) { packed = weight.is_cpu() ? ops::pack_weight(weight, bias, products) : ops::PackedWeight(); }
 
 bool packed_path(const torch::Tensor& x, const ops::PackedWeight& weight) {
-  return weight.defined() && !at::GradMode::is_enabled() && x.is_cpu() && x.scalar_type() == torch::kFloat && x.dim() == 2;
+  return weight.defined() && !ops::plain_calls() && !at::GradMode::is_enabled() && x.is_cpu() && x.scalar_type() == torch::kFloat &&
+         x.dim() == 2;
 }
 
 LayerNorm::LayerNorm(int64_t dim, double epsilon_) : epsilon(epsilon_) {
