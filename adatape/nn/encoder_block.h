@@ -42,8 +42,8 @@ struct EncoderBlock : Module {
   torch::Tensor finish(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout, const ForwardContext& context,
                        int64_t index, double stochastic_depth) const;
   PackedTokens forward_packed(const PackedTokens& x, const ForwardContext& context, const std::string& part) const;
-  torch::Tensor finish_packed(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout, const ForwardContext& context,
-                              const std::string& part) const;
+  torch::Tensor finish_packed(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout,
+                              const ForwardContext& context, const std::string& part) const;
   bool half_serves(const PackedTokens& x, const ForwardContext& context, double stochastic_depth) const;
   PackedTokens forward_half(const PackedTokens& x, const ForwardContext& context, const std::string& part) const;
   void count_feed_forward(const PackLayout& layout, const ForwardContext& context, const std::string& part) const;
