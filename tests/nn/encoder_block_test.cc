@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "adatape/nn/dropout.h"
+#include "adatape/ops/plain_calls.h"
 #include "nn_cases.h"
 #include "tests/error_of.h"
 
@@ -111,6 +112,27 @@ TEST(EncoderBlockTest, KeysOnlyTokensAreSeenAndNotComputed) {
         << item.part;
   }
   EXPECT_EQ(work.size(), 4u);
+}
+
+// Width 32: a whole panel of columns with 8 lanes and with 16, so that queries and keys have packed weights of their own. Width 24 cuts
+// one.
+TEST(EncoderBlockTest, SomeQueriesOnPackedWeightsAreTheSame) {
+  torch::NoGradGuard no_grad;
+  for (const int64_t width : {32, 24}) {
+    const auto block = block_of({width, 2, 40, 0, Gelu::kTanh, 0});
+    const PackedTokens all = random_pack({5, 4}, width, 3);
+    const torch::Tensor rows = torch::tensor({0, 3, 7}), some = all.values.index_select(0, rows);
+    const auto queries = layout_of({2, 1});
+    const torch::Tensor expected = block->forward_queries(some, queries, all.values, *all.layout, {}, 0);
+    block->pack_for_inference(torch::kFloat);
+    const torch::Tensor packed = block->forward_queries(some, queries, all.values, *all.layout, {}, 0);
+    EXPECT_LE(largest_difference(packed, expected), 2e-5) << width;
+    EXPECT_LE(largest_difference(packed, block->forward(all, {}, 0).values.index_select(0, rows)), 2e-5) << width;
+    const ops::PlainCalls guard;  // packed weights are left aside
+    const torch::Tensor plain = block->forward_queries(some, queries, all.values, *all.layout, {}, 0);
+    block->unpack_weights();
+    EXPECT_TRUE(plain.equal(block->forward_queries(some, queries, all.values, *all.layout, {}, 0))) << width;
+  }
 }
 
 TEST(EncoderBlockTest, OneQueryCostsNoProductATokenAndGivesTheSame) {

@@ -9,6 +9,7 @@
 
 #include <limits>
 
+#include "adatape/ops/cpu_clones.h"
 #include "adatape/ops/plain_calls.h"
 #include "tests/error_of.h"
 
@@ -99,7 +100,17 @@ TEST(DenseLinearTest, NotANumberStaysInItsRow) {
 
 TEST(DenseLinearTest, IsTakenWhereItPays) {
   const at::Tensor weight = at::zeros({16, 16});
-  if (!has_dense_linear(at::zeros({48, 16}), weight)) GTEST_SKIP() << "LibTorch's BLAS uses all of this processor";
+  if (!has_dense_linear(at::zeros({48, 16}), weight, weight.numel())) GTEST_SKIP() << "this processor is Intel's, whose MKL serves";
+  {
+    const PlainCalls guard;
+    EXPECT_FALSE(has_dense_linear(at::zeros({48, 16}), weight, weight.numel()));
+  }
+  EXPECT_FALSE(has_dense_linear(at::zeros({47, 16}), weight, weight.numel()));
+  EXPECT_EQ(has_dense_linear(at::zeros({48, 16}), weight, weight.numel() - 1), cpu::has_avx512());
+  if (!cpu::has_avx512()) {
+    EXPECT_FALSE(has_dense_linear(at::zeros({4096, 16}), weight));
+    return;
+  }
   EXPECT_FALSE(has_dense_linear(at::zeros({47, 16}), weight));
   EXPECT_FALSE(has_dense_linear(at::zeros({4096, 16}), at::zeros({7, 16})));
   EXPECT_TRUE(has_dense_linear(at::zeros({256, 32}), at::zeros({2, 32})));  // a small classifier
