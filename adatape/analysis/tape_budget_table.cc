@@ -60,8 +60,8 @@ Table tape_budget_table(const std::vector<BudgetResult>& results) {
 std::string tape_budget_remarks(const std::vector<BudgetResult>& results) {
   std::string text;
   for (const auto& [setting, result] : results) {
-    text += concat("  budget ", setting.budget.text, ": ", reached_text(setting), " on ", setting.examples, " validation examples by ",
-                   settings_text(setting));
+    text += concat("  budget ", setting.budget.text, ": ", reached_text(setting), " on ", setting.examples, ' ', setting.split,
+                   " examples by ", settings_text(setting));
     if (setting.beyond_training) text += "; this T is beyond training";
     if (!setting.met) text += "; the budget cannot be met, this is the nearest below it";
     text += "\n";
@@ -82,7 +82,8 @@ nlohmann::ordered_json tape_budgets_json(const std::vector<BudgetResult>& result
                     {"beyond_training", setting.beyond_training},
                     {"met", setting.met},
                     {"calibrated",
-                     {{"examples", setting.examples},
+                     {{"split", setting.split},
+                      {"examples", setting.examples},
                       {"tape_tokens", setting.tape_tokens},
                       {"flops", setting.flops},
                       {"share_of_full_flops", setting.flops_share}}},

@@ -1,5 +1,4 @@
 #include "adatape/cli/tape_budget_option.h"
-#include "adatape/cli/at_least.h"
 
 #include <iostream>
 
@@ -20,7 +19,7 @@ std::unique_ptr<Task> open_task(const LoadedRun& run, const std::string& budget)
   } catch (const Error& error) {
     std::string got = error.what();
     if (got.ends_with('.')) got.pop_back();
-    throw Error(concat("--tape-budget: expected the data that the run was trained on, to calibrate on its validation examples, got: ", got,
+    throw Error(concat("--tape-budget: expected the data that the run was trained on, to calibrate on, got: ", got,
                        "; or calibrate where the data is (adatape evaluate ", run.folder, " --tape-budget ", budget,
                        ") and give here what that prints: --set model.readers.0.threshold=X"));
   }
@@ -30,9 +29,11 @@ std::unique_ptr<Task> open_task(const LoadedRun& run, const std::string& budget)
 
 void TapeBudgetOption::declare(CLI::App& app) {
   app.add_option("--tape-budget", text,
-                 "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (60%); calibrated on the run's validation data")
+                 "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (80%); calibrated on the run's own data, never "
+                 "on test examples")
       ->type_name("X");
-  app.add_option("--calibration-examples", calibration_examples, "validation examples that thresholds are found on")
+  app.add_option("--calibration-examples", calibration_examples,
+                 "examples that thresholds are found on: validation, or training where validation is the test")
       ->type_name("N")
       ->check(at_least(1))
       ->capture_default_str();

@@ -18,7 +18,7 @@ struct TapeBudgetOption {
 
   void declare(CLI::App& app);  // --tape-budget, --calibration-examples
 
-  // The setting that meets the budget, on validation examples of the run's own task, which is opened where it is not yet; the model and its
+  // The setting that meets the budget, on examples of the run's own task, which is opened where it is not yet; the model and its
   // configuration have it afterwards. nullopt: no budget was asked for. Error: no such budget, no reader that halts, no data.
   std::optional<TapeSetting> apply(LoadedRun& run, c10::Device device, bool quiet) const;
 };

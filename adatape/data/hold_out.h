@@ -12,4 +12,8 @@ namespace adatape {
 // have the lowest hashes, so that the choice is fixed. Error where no class has two.
 std::vector<bool> hold_out(const std::vector<std::string>& names, const std::vector<int32_t>& labels, int64_t count);
 
+// The indices of so many examples in an order that hangs on their names alone and mixes classes and folders, so that the first ones of a
+// split stand for all of it.
+std::vector<size_t> mixed_order(const std::vector<std::string>& names);
+
 }  // namespace adatape

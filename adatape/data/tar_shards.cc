@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -170,6 +171,32 @@ std::string unpacked_name(const std::string& name) {
   return "";
 }
 
+// Which split a shard's name speaks of by a word of its own: "train" of x-train-0.tar and training.tar, none of latest.tar. Error for two,
+// and for a name that holds one within another word: neither silence nor a guess would keep training pictures out of the test.
+std::string split_named(const std::string& file) {
+  static const std::map<std::string, std::string> kWords = {{"train", "train"},          {"training", "train"}, {"val", "validation"},
+                                                            {"valid", "validation"},     {"test", "test"},      {"testing", "test"},
+                                                            {"validation", "validation"}};
+  std::string named, word;
+  bool several = false;
+  for (const char letter : file + ".") {
+    if (std::isalpha(static_cast<unsigned char>(letter)) != 0) {
+      word += static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+      continue;
+    }
+    const auto found = kWords.find(word);
+    word.clear();
+    if (found == kWords.end()) continue;
+    several = several || (!named.empty() && named != found->second);
+    named = found->second;
+  }
+  const auto within = [&](const char* part) { return file.find(part) != std::string::npos; };
+  ADATAPE_CHECK(!several && (!named.empty() || !(within("train") || within("val") || within("test"))), "tar shards",
+                "expected shards named for one split, with train, val or test as a word of its own, got ", printable(file),
+                "; rename it or move it away");
+  return named;
+}
+
 bool is_picture(const std::string& extension) { return extension == "jpg" || extension == "jpeg" || extension == "png"; }
 
 }  // namespace
@@ -240,12 +267,12 @@ std::string TarShards::read(int64_t index) const {
 
 std::vector<std::string> find_shards(const std::string& root, const std::string& split) {
   const auto folder = split_folder(root, split);
-  const std::string word = split == "validation" ? "val" : split;
   std::vector<std::string> paths;
   std::error_code code, ignored;
   for (fs::directory_iterator each(folder.value_or(root), code), end; !code && each != end; each.increment(code)) {
     const std::string name = each->path().filename().string();
-    if (!folder && name.find(word) == std::string::npos) continue;
+    const bool packed = each->path().extension() == ".tar" || !unpacked_name(name).empty();
+    if (!packed || (!folder && split_named(name) != split)) continue;
     if (each->path().extension() == ".tar") paths.push_back(each->path().string());
     // Passing over these in silence would lose data; where they were unpacked beside, nothing is lost.
     const std::string unpacked = unpacked_name(name);

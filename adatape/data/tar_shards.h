@@ -41,7 +41,9 @@ class TarShards {
 };
 
 // The shards of a split ("train", "validation", "test"), sorted: *.tar in root/SPLIT (for validation also root/val), or else those of root
-// whose names hold the word (for validation "val"). Empty when there are none. Error: a compressed one that is not unpacked beside.
+// whose names hold the split as a word of its own (train, training; val, valid, validation; test, testing: x-train-000.tar). Empty when
+// there are none. Error: a compressed one that is not unpacked beside; in root a name of two splits (train-val.tar), or of one within
+// another word (trainval.tar, latest.tar).
 std::vector<std::string> find_shards(const std::string& root, const std::string& split);
 
 }  // namespace adatape

@@ -43,6 +43,9 @@ class Task {
   virtual Batch training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const = 0;
   // Examples first .. first + count - 1 of a held-out split, always the same ones (independent of the training seed). Thread-safe.
   virtual Batch held_out_batch(Split split, int64_t first, int64_t count) const = 0;
+  // Where settings of a trained model are found (train/tape_calibration.h): examples on which nothing is reported. Validation, or where
+  // that is the test too the training examples, which held_out_batch then shows as it shows others, without augmentation.
+  virtual Split calibration_split() const { return Split::kValidation; }
   // How many held-out examples there are.
   virtual int64_t held_out_size(Split split) const = 0;
   // Training examples in an epoch, for reports; 0 where they are drawn without end.

@@ -38,6 +38,7 @@ struct TapeSetting {
   double tape_tokens = 0;             // mean of an example
   double flops = 0, flops_share = 0;  // mean of an example; as a share of the FLOPs of full tapes (the model's own T)
   int64_t examples = 0;               // calibration examples
+  std::string split;                  // which ones: "validation" or "training"
 };
 
 // Changes the model and its configuration alike. The readers must be those of the setting.

@@ -55,7 +55,8 @@ double flops_of_work(const std::vector<WorkItem>& work) {
 TapeCalibration::TapeCalibration(const LoadedRun& run, at::Device device, int64_t examples, std::function<void()> progress)
     : run_(run),
       device_(device),
-      examples_(std::min(examples, run.task->held_out_size(Split::kValidation))),
+      split_(run.task->calibration_split()),
+      examples_(std::min(examples, run.task->held_out_size(split_))),
       progress_(std::move(progress)),
       readers_(run.model->tape_readers()) {
   ADATAPE_CHECK(examples_ >= 1, "tape budget", "expected at least one calibration example, got ", examples);
@@ -95,12 +96,14 @@ void TapeCalibration::for_each_batch(const std::function<void(const ModelOutput&
   const int64_t batch_size = run_.config.evaluation.batch_size;
   for (int64_t first = 0; first < examples_; first += batch_size) {
     if (progress_) progress_();
-    const Batch batch = run_.task->held_out_batch(Split::kValidation, first, std::min(batch_size, examples_ - first));
+    const Batch batch = run_.task->held_out_batch(split_, first, std::min(batch_size, examples_ - first));
     for (int64_t b = 0; static_cast<int64_t>(input_lengths_.size()) < examples_ && b < batch.size(); ++b) {
       input_lengths_.push_back(batch.images.defined() ? 0
                                                       : batch.offsets[static_cast<size_t>(b + 1)] - batch.offsets[static_cast<size_t>(b)]);
     }
-    use(run_.model->forward(batch.to(device_), {.record = true}), first, batch.size());
+    const ModelOutput output = run_.model->forward(batch.to(device_), {.record = true});
+    halts_ = halts_ || output.intermediates.contains("steps");
+    use(output, first, batch.size());
   }
 }
 
@@ -137,7 +140,8 @@ const std::vector<TapeCalibration::Recorded>& TapeCalibration::recorded(double s
   return recorded_[stretch] = std::move(readers);
 }
 
-// FLOPs of a forward pass depend on the input's length and the tape lengths alone, so one example stands for all that share them.
+// FLOPs of a forward pass without halting depend on the input's length and the tape lengths alone, so one example stands for all that share
+// them.
 double TapeCalibration::flops_of(int64_t example, const std::vector<int64_t>& lengths) {
   const auto [found, missing] = flops_.try_emplace({input_lengths_[static_cast<size_t>(example)], lengths}, 0.0);
   if (!missing) return found->second;
@@ -146,7 +150,7 @@ double TapeCalibration::flops_of(int64_t example, const std::vector<int64_t>& le
   for (size_t r = 0; r < readers_.size(); ++r) {
     if (adjustable(r)) apply(readers_[r]->config, {r, kNoThreshold, std::max<int64_t>(1, lengths[r])});
   }
-  const Batch batch = run_.task->held_out_batch(Split::kValidation, example, 1).to(device_);
+  const Batch batch = run_.task->held_out_batch(split_, example, 1).to(device_);
   found->second = flops_of_work(run_.model->forward(batch, {.record = true}).work);
   return found->second;
 }
@@ -154,6 +158,7 @@ double TapeCalibration::flops_of(int64_t example, const std::vector<int64_t>& le
 TapeCalibration::Cost TapeCalibration::cost(double share, double stretch, bool with_flops) {
   if (dependent_) return cost_by_forward(share, stretch);
   const std::vector<Recorded>& readers = recorded(stretch);
+  if (with_flops && halts_) return cost_by_forward(share, stretch);
   const std::vector<ReaderSetting> set = settings(share, stretch);
   Cost cost;
   std::vector<int64_t> lengths(readers.size());
@@ -215,15 +220,17 @@ TapeSetting TapeCalibration::find(const TapeBudget& budget) {
   }
   if (most <= budget.amount) low = high;
   // Invariant: the amount at low is not above the budget (but for the tolerance at the least share), that at high is.
-  double reached = amount(low, stretch);
-  for (int i = 0; i < (dependent_ ? 16 : 50) && low < high && reached < budget.amount * (1 - kClose); ++i) {
+  double reached = amount(low, stretch), above = amount(high, stretch);
+  const bool by_forward = dependent_ || (halts_ && budget.share_of_flops);
+  for (int i = 0; i < (by_forward ? 16 : 50) && low < high && reached < budget.amount * (1 - kClose); ++i) {
     const double middle = (low + high) / 2, at = amount(middle, stretch);
-    if (at <= budget.amount) {
-      low = middle;
-      reached = at;
-    } else {
-      high = middle;
-    }
+    (at <= budget.amount ? low : high) = middle;
+    (at <= budget.amount ? reached : above) = at;
+  }
+  // Where lengths move in large steps the amount above the budget may be the one that meets it.
+  if (reached < budget.amount * (1 - kTolerance) && above <= budget.amount * (1 + kTolerance)) {
+    low = high;
+    reached = above;
   }
   const Cost found = cost(low, stretch, true);
   TapeSetting setting;
@@ -236,6 +243,7 @@ TapeSetting TapeCalibration::find(const TapeBudget& budget) {
   setting.flops = found.flops;
   setting.flops_share = found.flops / full_flops();
   setting.examples = examples_;
+  setting.split = split_ == Split::kTrain ? "training" : "validation";
   return setting;
 }
 

@@ -12,13 +12,13 @@ namespace adatape {
 
 inline constexpr int64_t kCalibrationExamples = 2000;
 
-// Calibrates on the first examples of the validation split, never on the test split.
+// Calibrates on the first examples of the task's calibration_split(), never on those that results are reported on.
 //
 // One share serves all readers: tau = share x T. What a reader reads at step t does not depend on its threshold, which only says after
 // which step it stops. So one forward pass without thresholds, which records the halting sums of all steps, gives the tape lengths of every
 // share, and the share is found by bisection without a further pass. FLOPs follow from the lengths: each combination of lengths that occurs
-// is run once on one example. Only where a later reader's query depends on what an earlier one appended, each trial of the bisection is a
-// pass.
+// is run once on one example. Only where a later reader's query depends on what an earlier one appended, or where the encoder halts and
+// FLOPs are asked for, each trial of the bisection is a pass.
 //
 // A budget above full tapes lengthens T, doubling until the budget is within reach or the bank is read.
 class TapeCalibration {
@@ -57,11 +57,13 @@ class TapeCalibration {
 
   const LoadedRun& run_;
   const at::Device device_;
+  const Split split_;
   const int64_t examples_;
   const std::function<void()> progress_;
   std::vector<TapeReader*> readers_;
   std::vector<TapeReaderConfig> own_;                                 // as the run has them
   bool dependent_ = false;                                            // some query depends on tape tokens that were read before
+  bool halts_ = false;                                                // the encoder's FLOPs depend on what an example shows; seen in a pass
   std::map<double, std::vector<Recorded>> recorded_;                  // by stretch
   std::vector<int64_t> input_lengths_;                                // symbols of each example, 0 for images
   std::map<std::pair<int64_t, std::vector<int64_t>>, double> flops_;  // by input length and tape lengths

@@ -9,6 +9,7 @@
 #include "adatape/core/check.h"
 #include "tests/data/idx_files.h"
 #include "tests/data/tar_files.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -118,6 +119,24 @@ TEST_F(TarShardsTest, FindsShardsOfASplit) {
   EXPECT_THAT(find_shards(folder_.path(), "validation"), ElementsAre(folder_.file("x-val-0.tar")));
   shard("", "train/2.tar");
   EXPECT_THAT(find_shards(folder_.path(), "train"), ElementsAre(folder_.file("train/1.tar"), folder_.file("train/2.tar")));
+}
+
+// Training pictures in the test would go unnoticed.
+TEST_F(TarShardsTest, NoShardIsOfTwoSplits) {
+  for (const char* name : {"Train2017.tar", "validation_1.tar", "a.test.tar", "more.tar", "latest.txt"}) shard("", name);
+  EXPECT_THAT(find_shards(folder_.path(), "train"), ElementsAre(folder_.file("Train2017.tar")));
+  EXPECT_THAT(find_shards(folder_.path(), "validation"), ElementsAre(folder_.file("validation_1.tar")));
+  EXPECT_THAT(find_shards(folder_.path(), "test"), ElementsAre(folder_.file("a.test.tar")));
+  for (const char* name : {"train-val.tar", "trainval.tar", "latest-train-0.tar.gz", "interval.tar"}) {
+    shard("", name);
+    const std::string error = error_of([&] { find_shards(folder_.path(), "train"); });
+    if (std::string(name) == "latest-train-0.tar.gz") {
+      EXPECT_THAT(error, HasSubstr("unpack it to latest-train-0.tar"));  // one word, one split
+    } else {
+      EXPECT_THAT(error, AllOf(HasSubstr("named for one split"), HasSubstr(name)));
+    }
+    std::filesystem::remove(folder_.file(name));
+  }
 }
 
 }  // namespace

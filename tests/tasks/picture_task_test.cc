@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -20,6 +21,7 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 std::vector<int64_t> values_of(const at::Tensor& tensor) {
   return {tensor.const_data_ptr<int64_t>(), tensor.const_data_ptr<int64_t>() + tensor.numel()};
@@ -87,10 +89,16 @@ TEST_F(PictureTaskTest, ReadsEverySplit) {
   EXPECT_EQ(task.describe_data(), "10 training, 4 validation and 6 test pictures in 2 classes");
   const Batch test = task.held_out_batch(Split::kTest, 2, 2);
   EXPECT_EQ(test.images.sizes(), (std::vector<int64_t>{2, 3, 16, 16}));
-  EXPECT_FLOAT_EQ(test.images[0][2][8][8].item<float>(), 202 / 127.5f - 1);    // blue/102.png
-  EXPECT_NEAR(test.images[1][0][8][8].item<float>(), 200 / 127.5f - 1, 0.03);  // red/100.jpg
-  EXPECT_EQ(test.labels[0].item<int64_t>(), 0);
-  EXPECT_EQ(test.labels[1].item<int64_t>(), 1);
+  // Blue 200, 201 and 202 and red, each with its own label, in an order of their own.
+  const Batch all = task.held_out_batch(Split::kTest, 0, 6);
+  EXPECT_TRUE(all.images.narrow(0, 2, 2).equal(test.images));
+  std::vector<int64_t> blues;
+  for (int64_t i = 0; i < 6; ++i) {
+    const float blue = (all.images[i][2][8][8].item<float>() + 1) * 127.5f, red = (all.images[i][0][8][8].item<float>() + 1) * 127.5f;
+    EXPECT_EQ(all.labels[i].item<int64_t>(), red > blue ? 1 : 0);
+    if (blue > red) blues.push_back(std::lround(blue));
+  }
+  EXPECT_THAT(blues, UnorderedElementsAre(200, 201, 202));
   // An epoch shows each picture once, with its own label.
   const Batch epoch = task.training_batch(7, 0, 10);
   std::set<int64_t> shown;
@@ -129,7 +137,7 @@ TEST_F(PictureTaskTest, HoldsOutSomeOfEveryClass) {
   }
   const ImageClassificationTask task(configured());
   EXPECT_EQ(task.epoch_size(), 30);
-  EXPECT_THAT(values_of(task.held_out_batch(Split::kValidation, 0, 10).labels), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
+  EXPECT_THAT(values_of(task.held_out_batch(Split::kValidation, 0, 10).labels), UnorderedElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
   EXPECT_THAT(task.notes(), ElementsAre(HasSubstr("10 of its 40 training pictures"), HasSubstr("no test pictures")));
   EXPECT_THAT(ImageClassificationTask(configured("validation_examples = 3")).notes(),
               Contains("7 of 10 classes have no validation picture: task.validation_examples is 3"));
@@ -137,9 +145,41 @@ TEST_F(PictureTaskTest, HoldsOutSomeOfEveryClass) {
   for (int i = 1; i < 4; ++i) fs::remove(folder_.file(concat("train/class_7/", i, ".png")));
   const ImageClassificationTask single(configured());
   EXPECT_EQ(single.epoch_size(), 28);
-  EXPECT_THAT(values_of(single.held_out_batch(Split::kValidation, 0, 9).labels), ElementsAre(0, 1, 2, 3, 4, 5, 6, 8, 9));
+  EXPECT_THAT(values_of(single.held_out_batch(Split::kValidation, 0, 9).labels), UnorderedElementsAre(0, 1, 2, 3, 4, 5, 6, 8, 9));
   EXPECT_THAT(values_of(single.training_batch(1, 0, 28).labels), Contains(7).Times(1));
   EXPECT_THAT(single.notes(), Contains("1 of 10 classes have no validation picture: a single picture stays in training"));
+}
+
+// A look at the first pictures is a look at all classes, and always the same one.
+TEST_F(PictureTaskTest, PicturesOfASplitAreMixed) {
+  write("train", 40);
+  write("val", 40);
+  write("test", 40);
+  const ImageClassificationTask task(configured()), again(configured());
+  for (const Split split : {Split::kValidation, Split::kTest}) {
+    const std::vector<int64_t> first = values_of(task.held_out_batch(split, 0, 20).labels);
+    EXPECT_GE(std::count(first.begin(), first.end(), 0), 4);
+    EXPECT_GE(std::count(first.begin(), first.end(), 1), 4);
+    EXPECT_EQ(first, values_of(again.held_out_batch(split, 0, 20).labels));
+  }
+}
+
+// Settings are never found on the pictures that results are reported on.
+TEST_F(PictureTaskTest, CalibratesOnTrainingPicturesWhereValidationIsTheTest) {
+  write("train", 30);
+  write("val", 4);
+  {
+    const ImageClassificationTask task(configured("augment = \"flip_shift\"\nshift = 4"));
+    EXPECT_EQ(task.calibration_split(), Split::kTrain);
+    EXPECT_EQ(task.held_out_size(Split::kTrain), task.epoch_size());
+    const Batch shown = task.held_out_batch(Split::kTrain, 0, 8);
+    EXPECT_TRUE(shown.images.equal(task.held_out_batch(Split::kTrain, 0, 8).images));
+    EXPECT_TRUE(shown.images.select(3, 0).equal(shown.images.select(3, 15)));  // not shifted: no black edge
+  }
+  write("test", 4);
+  const ImageClassificationTask task(configured());
+  EXPECT_EQ(task.calibration_split(), Split::kValidation);
+  EXPECT_THROW(task.held_out_batch(Split::kTrain, 0, 1), Error);
 }
 
 TEST_F(PictureTaskTest, ReadsFilesWhoseNamesAreNotUtf8) {
@@ -162,7 +202,8 @@ TEST_F(PictureTaskTest, ReadsFilesWhoseNamesAreNotUtf8) {
   write_bytes(folder_.file("val.tar"), shard(good));
   fs::rename(folder_.file("train"), folder_.file("folders_train"));
   fs::rename(folder_.file("val"), folder_.file("folders_val"));
-  EXPECT_THAT(values_of(ImageClassificationTask(configured(tar)).held_out_batch(Split::kValidation, 0, 2).labels), ElementsAre(1, 0));
+  EXPECT_THAT(values_of(ImageClassificationTask(configured(tar)).held_out_batch(Split::kValidation, 0, 2).labels),
+              UnorderedElementsAre(1, 0));
   write_bytes(folder_.file("train.tar"), shard("x"));
   const ImageClassificationTask broken(configured(tar));
   broken.training_batch(1, 0, 2);

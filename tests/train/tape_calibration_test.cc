@@ -17,14 +17,16 @@ using ::testing::HasSubstr;
 constexpr int64_t kExamples = 150;
 
 // An untrained AdaTape on sequences of 12 and 16 symbols whose weights spread the halting sums.
-LoadedRun run_of(const std::string& keys, const std::string& readers =
-                                              "[[model.readers]]\nbefore_block = 0\nmax_tape_tokens = 6\nthreshold = 2.0\n"
-                                              "rows_per_step = 2\nkey_split = 2\n") {
+LoadedRun run_of(const std::string& keys,
+                 const std::string& readers =
+                     "[[model.readers]]\nbefore_block = 0\nmax_tape_tokens = 6\nthreshold = 2.0\n"
+                     "rows_per_step = 2\nkey_split = 2\n",
+                 const std::string& model = "name = \"adatape\"\nblocks = 2\n") {
   LoadedRun run;
   run.config = RunConfig::from_document(ConfigDocument::from_text(
-      "[task]\nname = \"parity\"\nlength = 16\nlengths = [12, 16]\n[model]\nname = \"adatape\"\ninput = \"tokens\"\nwidth = 16\nheads = 2\n"
-      "ffn_width = 16\nblocks = 2\n" +
-      keys + "[[model.banks]]\nname = \"input\"\npositions = \"on\"\n" + readers + "[evaluation]\nbatch_size = 70\n"));
+      "[task]\nname = \"parity\"\nlength = 16\nlengths = [12, 16]\n[model]\ninput = \"tokens\"\nwidth = 16\nheads = 2\n"
+      "ffn_width = 16\n" +
+      model + keys + "[[model.banks]]\nname = \"input\"\npositions = \"on\"\n" + readers + "[evaluation]\nbatch_size = 70\n"));
   run.task = find_task("parity").make_task(*run.config.task);
   run.model = find_model(run.config.model->name).make_model(*run.config.model, run.task->input_spec());
   torch::NoGradGuard no_grad;
@@ -139,6 +141,28 @@ TEST(TapeCalibration, LearnedQueriesNeedOnePass) {
   TapeCalibration calibration(run, at::kCPU, kExamples, [&] { ++batches; });
   for (const char* budget : {"4.4", "7.5", "8.5", "10"}) expect_kept(run, calibration.find(parse_tape_budget(budget)));
   EXPECT_EQ(batches, (kExamples + 69) / 70);
+}
+
+// How deep an example goes depends on what it shows, not on its tape's length alone.
+TEST(TapeCalibration, FlopsOfEncodersThatHaltAreWhatTheyRun) {
+  LoadedRun run =
+      run_of("", "[[model.readers]]\nbefore_block = 0\nmax_tape_tokens = 6\nthreshold = 2.0\nrows_per_step = 2\nkey_split = 2\n",
+             "name = \"universal_transformer\"\nmax_steps = 6\n");
+  const EvaluationResult own = evaluated(run);
+  ASSERT_TRUE(own.steps && *own.steps > 1.1 && *own.steps < 5.9);  // examples differ
+  TapeCalibration calibration(run, at::kCPU, kExamples);
+  for (const char* budget : {"3", "85%", "95%"}) expect_kept(run, calibration.find(parse_tape_budget(budget)));
+}
+
+// One example's tape has whole tokens: 2.97 is met by three of them, not by two.
+TEST(TapeCalibration, TakesTheAmountAboveABudgetThatMeetsIt) {
+  LoadedRun run = run_of("");
+  TapeCalibration calibration(run, at::kCPU, 1);
+  const TapeSetting close = calibration.find(parse_tape_budget("2.97")), far = calibration.find(parse_tape_budget("2.8"));
+  EXPECT_TRUE(close.met);
+  EXPECT_EQ(close.tape_tokens, 3);
+  EXPECT_FALSE(far.met);
+  EXPECT_EQ(far.tape_tokens, 2);
 }
 
 TEST(TapeCalibration, LeavesTheModelAsItIs) {

@@ -85,6 +85,7 @@ Batch ImageClassificationTask::held_out_batch(Split split, int64_t first, int64_
 }
 
 const ImageSource& ImageClassificationTask::held_out(Split split) const {
+  if (split == calibration_split()) return split == Split::kTrain ? *splits_.training : *splits_.validation;
   ADATAPE_CHECK(split != Split::kTrain, kImageClassification, "expected the validation or test split, got the training split");
   return split == Split::kTest ? *splits_.test : *splits_.validation;
 }

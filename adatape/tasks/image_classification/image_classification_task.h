@@ -28,6 +28,7 @@ class ImageClassificationTask : public Task {
   Batch training_batch(uint64_t seed, uint64_t step, int64_t batch_size) const override;
   // examples = place in the split, 0 .. held_out_size - 1.
   Batch held_out_batch(Split split, int64_t first, int64_t count) const override;
+  Split calibration_split() const override { return splits_.test == splits_.validation ? Split::kTrain : Split::kValidation; }
   int64_t held_out_size(Split split) const override;
   int64_t epoch_size() const override { return splits_.training->size(); }
   // The configured loss with its label_smoothing, on held-out examples too; of two classes where examples are mixed.

@@ -156,14 +156,16 @@ template <class List, class Name, class Label, class Open>
 ImageSplits make_splits(const ImageClassificationConfig& config, List training, List validation, List test, const Name& name_of,
                         const Label& label_of, const Open& open) {
   ADATAPE_CHECK(!training.empty(), kImageClassification, "expected training pictures (train) in ", config.path, " (task.path), found none");
+  const auto names_of = [&](const List& list) {
+    std::vector<std::string> names;
+    for (const auto& one : list) names.push_back(name_of(one));
+    return names;
+  };
   ImageSplits splits;
   if (validation.empty()) {
-    std::vector<std::string> names;
+    const std::vector<std::string> names = names_of(training);
     std::vector<int32_t> labels;
-    for (const auto& one : training) {
-      names.push_back(name_of(one));
-      labels.push_back(label_of(one));
-    }
+    for (const auto& one : training) labels.push_back(label_of(one));
     const std::vector<bool> held = hold_out(names, labels, config.validation_examples);
     List rest;
     std::set<int32_t> seen;  // classes
@@ -181,6 +183,12 @@ ImageSplits make_splits(const ImageClassificationConfig& config, List training, 
                                         ? concat("task.validation_examples is ", config.validation_examples)
                                         : std::string("a single picture stays in training")));
     }
+  }
+  // Files come class by class: an evaluation or a calibration on the first thousand would see some classes only.
+  for (List* list : {&training, &validation, &test}) {
+    List mixed;
+    for (const size_t index : mixed_order(names_of(*list))) mixed.push_back((*list)[index]);
+    *list = std::move(mixed);
   }
   const bool tested = !test.empty();
   if (!tested) {

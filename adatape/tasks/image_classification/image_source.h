@@ -24,6 +24,8 @@ class ImageSource {
   virtual std::string first_error() const { return ""; }
 };
 
+// Pictures of folders and shards are in an order that mixes classes and is always the same (data/hold_out.h); images of IDX files in
+// theirs.
 struct ImageSplits {
   std::unique_ptr<ImageSource> training;
   std::shared_ptr<ImageSource> validation, test;  // one and the same where there is no test split
