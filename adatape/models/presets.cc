@@ -21,6 +21,7 @@ struct VisionFamily {
   std::string name, summary, blocks_key;
   std::vector<std::string> keys;
   std::vector<std::string> (*keys_of_size)(const VisionSize& size) = nullptr;
+  bool has_bank = false;  // whose patches are half as large as the model's
 };
 
 PresetFamily vision_presets(const VisionFamily& family) {
@@ -34,6 +35,7 @@ PresetFamily vision_presets(const VisionFamily& family) {
       preset.keys = {assigned("patch", patch), assigned("width", size.width), assigned("heads", size.heads),
                      assigned("ffn_width", 4 * size.width), assigned(family.blocks_key, size.blocks)};
       preset.keys.insert(preset.keys.end(), family.keys.begin(), family.keys.end());
+      if (family.has_bank) preset.keys.push_back(concat("banks=[{patch=", patch / 2, "}]"));
       if (family.keys_of_size != nullptr) {
         for (const std::string& key : family.keys_of_size(size)) preset.keys.push_back(key);
       }
@@ -62,8 +64,12 @@ const std::vector<PresetFamily>& preset_families() {
   static const std::vector<std::string> universal =
       with_class_token({"halting=per_example", "output=basic", "dropout=0.1", "stochastic_depth=0.1"});
   static const std::vector<PresetFamily> families = {
-      vision_presets(
-          {"adatape", "AdaTape-ViT as its ImageNet recipe has it (arXiv 2301.13195)", "blocks", {"pooling=gap", "classifier_bias=-6.9"}}),
+      vision_presets({"adatape",
+                      "AdaTape-ViT as its ImageNet recipe has it (arXiv 2301.13195)",
+                      "blocks",
+                      {"pooling=gap", "classifier_bias=-6.9"},
+                      nullptr,
+                      /*has_bank=*/true}),
       vision_presets({"vit", "ViT and DeiT (arXiv 2010.11929, 2012.12877), as timm has them", "blocks", with_class_token({"gelu=exact"})}),
       vision_presets({"avit", "A-ViT on DeiT's sizes (arXiv 2112.07658)", "blocks", with_class_token({"gelu=exact"}), avit_gate}),
       vision_presets({"uvit", "Universal Transformer of a ViT's size, shared block", "max_steps", universal}),

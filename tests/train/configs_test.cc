@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <set>
 
+#include "adatape/models/presets.h"
+#include "adatape/models/registry.h"
 #include "test_run.h"
 #include "tests/error_of.h"
 
@@ -42,6 +44,31 @@ TEST(Configs, FamiliesAreTrainedAlike) {
     }
     EXPECT_EQ(tasks.size(), 1u) << folder;
     EXPECT_EQ(trainings.size(), 1u) << folder;
+  }
+}
+
+// A size asked for by its name is the model of its recipe.
+TEST(Configs, ImageNetRecipesAreTheNamedSizes) {
+  struct Root {
+    ModelConfig& model;
+    void fields(FieldVisitor& visit) { visit.table("model", model, ""); }
+  };
+  InputSpec input;
+  input.kind = InputSpec::Kind::kImages;
+  input.channels = 3;
+  input.height = input.width = 224;
+  input.classes = 1000;
+  for (const auto& [file, name] :
+       {std::pair("adatape_s16", "adatape_small_patch16_224"), std::pair("adatape_b16", "adatape_base_patch16_224"),
+        std::pair("adatape_b32", "adatape_base_patch32_224")}) {
+    const std::string text = read_file(concat(ADATAPE_SOURCE_DIR "/configs/images/imagenet/", file, ".toml"));
+    const size_t begin = text.find("\n[model]\n");
+    ConfigDocument document = ConfigDocument::from_text(text.substr(begin, text.find("[training]") - begin));
+    const auto recipe = find_model("adatape").make_config(), preset = preset_config(require_preset(name), input);
+    Root of_recipe{*recipe}, of_preset{*preset};
+    document.read(of_recipe);
+    recipe->resolve(input);
+    EXPECT_EQ(to_toml(of_preset), to_toml(of_recipe)) << name;
   }
 }
 
