@@ -32,7 +32,8 @@ torch::Tensor resample_positions(const torch::Tensor& positions, int64_t prefix,
   return torch::cat({positions.narrow(0, 0, prefix), resampled.permute({0, 2, 3, 1}).reshape({-1, width}).to(positions.scalar_type())});
 }
 
-torch::Tensor fit_positions(const torch::Tensor& positions, const std::string& parameter, const Model& model, const InputSpec& input) {
+torch::Tensor fit_positions(const torch::Tensor& positions, const std::string& parameter, const Model& model, const InputSpec& input,
+                            const InputSpec* before) {
   if (input.kind != InputSpec::Kind::kImages) return positions;
   const std::string module = parameter.substr(0, parameter.rfind('.'));
   torch::Tensor wanted, patch_weight;
@@ -42,14 +43,18 @@ torch::Tensor fit_positions(const torch::Tensor& positions, const std::string& p
     if (named.name == module + ".patch_weight") patch_weight = named.tensor;
     if (named.name == module + ".class_token") prefix = 1;
   }
-  if (!wanted.defined() || !patch_weight.defined() || positions.dim() != 2 || positions.size(0) == wanted.size(0)) return positions;
-  // A bank may see the image at another resolution: a square one.
-  Grid to{input.height / patch_weight.size(2), input.width / patch_weight.size(3)};
-  if (to.rows * to.columns != wanted.size(0) - prefix) to = square_of(wanted.size(0) - prefix).value_or(to);
-  const std::optional<Grid> from = square_of(positions.size(0) - prefix);
-  ADATAPE_CHECK(from, parameter, "expected the positions of a square of patches", prefix > 0 ? " and a class token" : "",
-                ", which could be resampled to ", to.rows, " x ", to.columns, ", got ", positions.size(0), " of them");
-  return resample_positions(positions, prefix, *from, to);
+  if (!wanted.defined() || !patch_weight.defined() || positions.dim() != 2) return positions;
+  // Of so many cells: the whole image's grid, or a square, because a bank may see the image at another resolution.
+  const auto grid_of = [&](const InputSpec* image, int64_t cells) {
+    const Grid whole = image == nullptr ? Grid{} : Grid{image->height / patch_weight.size(2), image->width / patch_weight.size(3)};
+    return whole.rows * whole.columns == cells ? std::optional<Grid>(whole) : square_of(cells);
+  };
+  const std::optional<Grid> to = grid_of(&input, wanted.size(0) - prefix), from = grid_of(before, positions.size(0) - prefix);
+  if (positions.size(0) == wanted.size(0) && (before == nullptr || from == to)) return positions;
+  ADATAPE_CHECK(from && to, parameter, "expected the positions of a square of patches", prefix > 0 ? " and a class token" : "",
+                ", which could be resampled to ", input.height / patch_weight.size(2), " x ", input.width / patch_weight.size(3), ", got ",
+                positions.size(0), " of them");
+  return resample_positions(positions, prefix, *from, *to);
 }
 
 }  // namespace adatape

@@ -19,8 +19,10 @@ struct Grid {
 torch::Tensor resample_positions(const torch::Tensor& positions, int64_t prefix, Grid from, Grid to);
 
 // positions [tokens, D] of other images, brought to what `parameter` ("stem.positions", "bank_input.positions") of a model made for `input`
-// wants; as they are where the numbers agree, or the model has no such parameter or is not for images. The other grid is taken to be a
-// square; Error where it cannot be one.
-torch::Tensor fit_positions(const torch::Tensor& positions, const std::string& parameter, const Model& model, const InputSpec& input);
+// wants; as they are where the grids agree, or the model has no such parameter or is not for images. The other grid is that of `before`,
+// the images they were trained on; where these are not known, equal numbers are equal grids and others a square. Error where it cannot be
+// one.
+torch::Tensor fit_positions(const torch::Tensor& positions, const std::string& parameter, const Model& model, const InputSpec& input,
+                            const InputSpec* before = nullptr);
 
 }  // namespace adatape

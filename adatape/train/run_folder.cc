@@ -1,6 +1,7 @@
 #include "adatape/train/run_folder.h"
 
 #include <filesystem>
+#include <optional>
 
 #include "adatape/core/check.h"
 #include "adatape/core/safetensors.h"
@@ -9,6 +10,19 @@
 #include "adatape/train/load_tensors.h"
 
 namespace adatape {
+
+namespace {
+
+// What a stored configuration's task gives a model; nothing where it needs data that is no longer there, which an override may put right.
+std::optional<InputSpec> input_of(const ConfigDocument& document) {
+  try {
+    return RunConfig::from_document(document).task->input_spec();
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
 
 std::map<std::string, at::Tensor> parameters_of(const Model& model) {
   std::map<std::string, at::Tensor> parameters;
@@ -34,14 +48,17 @@ LoadedRun load_run(const std::string& folder, const std::vector<std::string>& ov
                 folder, " --resume`");
 
   ConfigDocument document = ConfigDocument::from_file(config_path);
+  const std::optional<InputSpec> trained =
+      overrides.empty() ? std::nullopt : input_of(document);  // an override may change the images' size
   for (const std::string& assignment : overrides) document.set(assignment);
   LoadedRun run;
   run.folder = folder;
   run.config = RunConfig::from_document(document);
   run.model = find_model(run.config.model->name).make_model(*run.config.model, run.config.task->input_spec());
   NamedTensors weights = read_safetensors(weights_path).tensors;
-  for (auto& [name, tensor] : weights) {  // an override may have changed the size of the images
-    if (!overrides.empty() && name.ends_with(".positions")) tensor = fit_positions(tensor, name, *run.model, run.config.task->input_spec());
+  for (auto& [name, tensor] : weights) {
+    if (overrides.empty() || !name.ends_with(".positions")) continue;
+    tensor = fit_positions(tensor, name, *run.model, run.config.task->input_spec(), trained ? &*trained : nullptr);
   }
   load_parameters(*run.model, weights, weights_path);
   run.model->to(device);

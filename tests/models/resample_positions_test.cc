@@ -40,6 +40,12 @@ TEST(ResamplePositionsTest, AModelForOtherImagesTakesThem) {
   EXPECT_TRUE(fit_positions(bank, "bank_input.positions", *model, spec).equal(resample_positions(bank, 0, {5, 5}, {6, 6})));
   const torch::Tensor equal = torch::rand({1 + 24, 8});
   EXPECT_TRUE(fit_positions(equal, "stem.positions", *model, spec).equal(equal));
+  // What the positions were trained on says what no square could: 2 x 8 patches, or as many as now in another shape.
+  const InputSpec wide = testing::image_spec(8, 32), tall = testing::image_spec(24, 16);
+  const torch::Tensor of_wide = torch::rand({1 + 16, 8});
+  EXPECT_TRUE(fit_positions(of_wide, "stem.positions", *model, spec, &wide).equal(resample_positions(of_wide, 1, {2, 8}, {4, 6})));
+  EXPECT_TRUE(fit_positions(equal, "stem.positions", *model, spec, &tall).equal(resample_positions(equal, 1, {6, 4}, {4, 6})));
+  EXPECT_TRUE(fit_positions(equal, "stem.positions", *model, spec, &spec).equal(equal));
   try {
     fit_positions(torch::rand({1 + 11, 8}), "stem.positions", *model, spec);
     FAIL() << "expected an error";
