@@ -50,7 +50,9 @@ class PonderNet : public Model {
   ModelOutput forward(const Batch& batch, const ForwardOptions& options) override;
   // Training: sum over steps of p_n x the loss of y_n. Otherwise the loss of the answer given.
   torch::Tensor combine(const ModelOutput& output, const ExampleLoss& loss) const override;
-  bool examples_are_independent() const override { return config_.moe.examples_are_independent(); }
+  bool examples_are_independent() const override {
+    return config_.moe.examples_are_independent() && config_.TapeFrontConfig::examples_are_independent();
+  }
 
  protected:
   // Readings and their ponder loss go into output.

@@ -8,6 +8,10 @@
 
 namespace adatape {
 
+bool TapeFrontConfig::examples_are_independent() const {
+  return std::all_of(readers.begin(), readers.end(), [](const TapeReaderConfig& reader) { return reader.score_weight == 0; });
+}
+
 void TapeFrontConfig::tape_fields(FieldVisitor& visit) {
   visit.integer_or(
       "tape_ffn_width", tape_ffn_width, "ffn_width", {0, 1000000},

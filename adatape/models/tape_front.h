@@ -13,6 +13,8 @@ struct TapeFrontConfig {
   std::optional<int64_t> tape_ffn_width;  // "ffn_width": as wide as the other one; 0: shared
   std::vector<TapeBankConfig> banks;
   std::vector<TapeReaderConfig> readers;
+  // score_weight sets an example's loss against its batch mates'.
+  bool examples_are_independent() const;
 
  protected:
   void tape_fields(FieldVisitor& visit);

@@ -29,7 +29,9 @@ class UniversalTransformer : public Model {
   void initialize(uint64_t seed, uint64_t draw) override;
   ModelOutput forward(const Batch& batch, const ForwardOptions& options) override;
   std::vector<TapeReader*> tape_readers() override { return tapes_->readers(); }
-  bool examples_are_independent() const override { return config_.moe.examples_are_independent(); }
+  bool examples_are_independent() const override {
+    return config_.moe.examples_are_independent() && config_.TapeFrontConfig::examples_are_independent();
+  }
 
  private:
   UniversalTransformerConfig config_;

@@ -72,8 +72,11 @@ void TapeReaderConfig::resolve(int64_t index, int64_t width, int64_t heads) {
                     (random_threshold.size() == 2 && random_threshold[0] <= random_threshold[1] && random_threshold[1] <= longest),
                 "config", key, "random_threshold: expected [low, high] with low <= high <= ", longest, ", got ", random_threshold.size(),
                 " numbers", random_threshold.size() == 2 ? concat(", ", random_threshold[0], " and ", random_threshold[1]) : "");
+  const double rows = longest / threshold;
+  ADATAPE_CHECK(rows_per_step || rows <= 1e6, "config", key, "threshold: expected at least ", longest / 1e6,
+                ", so that a step reads at most 1000000 rows, got ", threshold);
   // The small term keeps 6 / 2.0000000001-like divisions of exact ratios from losing a row.
-  if (!rows_per_step) rows_per_step = std::max<int64_t>(1, static_cast<int64_t>(std::floor(longest / threshold + 1e-9)));
+  if (!rows_per_step) rows_per_step = std::max<int64_t>(1, static_cast<int64_t>(std::floor(rows + 1e-9)));
 }
 
 TapeReader::TapeReader(const TapeReaderConfig& config_, int64_t index_, int64_t width_) : config(config_), index(index_), width(width_) {

@@ -51,7 +51,9 @@ void TrainingConfig::fields(FieldVisitor& visit) {
   visit.integer("steps", steps, {.minimum = 1}, "optimiser steps (of each draw, where weights are drawn anew); the schedule ends there");
   visit.integer("batch_size", batch_size, {.minimum = 1}, "examples in a step");
   visit.integer("accumulate", accumulate, {.minimum = 1},
-                "micro-batches that a step is split into, to save memory; must divide batch_size; the result is the same but for rounding");
+                "micro-batches that a step is split into, to save memory; must divide batch_size; the result is the same but for rounding, "
+                "unless a loss "
+                "sets examples against each other (score_weight, A-ViT's distribution_weight, moe.group = \"batch\")");
   visit.choice("precision", precision, {"float32", "bfloat16"},
                "factors of matrix products and attention; bfloat16 needs a CUDA device: weights, sums, norms and losses stay float32");
   visit.choice(
