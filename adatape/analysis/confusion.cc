@@ -5,6 +5,7 @@
 #include "adatape/analysis/html.h"
 #include "adatape/core/check.h"
 #include "adatape/core/number_text.h"
+#include "adatape/train/classification_metrics.h"
 
 namespace adatape {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 using nlohmann::ordered_json;
 using Matrix = std::vector<std::vector<int64_t>>;
 
-// Of the model's first seed; empty where the result has none that is square and larger than two classes.
+// Of the model's first seed; empty where the result has none that is square and larger than two classes. Of very many classes none is kept.
 Matrix confusion_of(const ComparedModel& model) {
   const ordered_json& result = model.first().result;
   if (!result.contains("confusion") || !result.at("confusion").is_array()) return {};
@@ -56,6 +57,7 @@ Figure confusion_figure(const Matrix& confusion, const std::vector<std::string>&
                             {"colorscale", {{0, "#f6f8fa"}, {0.5, "#7ba4f4"}, {1, "#1d3f94"}}},
                             {"colorbar", {{"tickformat", ".0%"}, {"thickness", 12}}},
                             {"hovertemplate", "%{y} taken for %{x}: %{text}<extra></extra>"}});
+  for (const char* axis : {"xaxis", "yaxis"}) figure["layout"][axis]["type"] = "category";  // classes called 1, 10, 2 are no numbers
   figure["layout"]["yaxis"]["autorange"] = "reversed";
   return figure;
 }
@@ -64,21 +66,28 @@ void add_confusions(Page& page, const Comparison& comparison) {
   bool first = true;
   for (size_t i = 0; i < comparison.models.size(); ++i) {
     const ComparedModel& model = comparison.models[i];
+    const std::vector<std::string>& names = comparison.measurements[i].class_names;
     const Matrix confusion = confusion_of(model);
-    if (confusion.empty()) continue;
-    if (first) page.html("<h2>What is taken for what</h2>\n");
     std::string numbers;
     const auto add = [&](const char* key, const std::string& name) {
       const ordered_json& result = model.first().result;
       if (result.contains(key) && result.at(key).is_number())
         numbers += concat(", ", name, " ", percent_text(result.at(key).get<double>()));
     };
-    if (confusion.size() > 5) add("top5_accuracy", "top-5");  // of fewer classes it is 100 %
+    if (std::max(names.size(), confusion.size()) > 5) add("top5_accuracy", "top-5");  // of fewer classes it is 100 %
     add("calibration_error", "expected calibration error");
+    const bool too_many = confusion.empty() && static_cast<int64_t>(names.size()) > ClassificationMetrics::kMostClasses;
+    if (confusion.empty() && (!too_many || numbers.empty())) continue;
+    if (first) page.html("<h2>What is taken for what</h2>\n");
     page.html(concat("<details class=\"run\"", first ? " open" : "", "><summary>", escape_html(model.name), ": top-1 ",
                      percent_text(model.first().accuracy), numbers, "</summary>\n"));
-    page.figure(confusion_figure(confusion, comparison.measurements[i].class_names),
-                "Wrong answers as shares of the true class's test examples; right ones are left blank. First seed.");
+    if (too_many) {
+      page.html(concat("<p>Which of ", names.size(), " classes is taken for which is kept for up to ", ClassificationMetrics::kMostClasses,
+                       " classes.</p>\n"));
+    } else {
+      page.figure(confusion_figure(confusion, names),
+                  "Wrong answers as shares of the true class's test examples; right ones are left blank. First seed.");
+    }
     page.html("</details>\n");
     first = false;
   }

@@ -146,6 +146,7 @@ Figure means_figure(const Comparison& comparison, const ModelIndices& models, co
     if (figure["data"].size() >= kVisibleAtOnce) trace["visible"] = "legendonly";
     figure["data"].push_back(std::move(trace));
     figure["layout"]["xaxis"]["title"]["text"] = escape_html(measured.covariate_name);
+    if (classes) figure["layout"]["xaxis"]["type"] = "category";  // names of digits are no numbers
   }
   figure["layout"]["yaxis"]["rangemode"] = "tozero";
   figure["layout"]["showlegend"] = true;

@@ -89,7 +89,7 @@ Table table_of(const std::vector<ComparedModel>& models) {
         "Share of all answers of the test examples that are right, where an example has several; accuracy wants all of them. First seed.",
         true, [&](const ComparedModel& model) {
           const nlohmann::ordered_json share = number_at(model, "");
-          return share.is_number() ? number_text("%.2f %%", 100 * share.get<double>()) : std::string("-");
+          return share.is_number() ? percent_text(share.get<double>()) : std::string("-");
         });
   }
   std::vector<std::string> described;

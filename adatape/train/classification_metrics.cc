@@ -30,11 +30,12 @@ void ClassificationMetrics::add(const at::Tensor& logits, const at::Tensor& prob
     const auto bin = std::isfinite(probability) ? static_cast<size_t>(probability * static_cast<double>(bins_.size())) : 0;
     Bin& of = bins_[std::min(bin, bins_.size() - 1)];
     ++of.examples;
-    of.correct += answer == label;
+    const bool finite = std::all_of(row, row + classes_, [](float logit) { return std::isfinite(logit); });  // else wrong, as in accuracy
+    of.correct += finite && answer == label;
     of.probability += probability;
     ++examples_;
-    in_top5_ += ahead < 5;
-    if (!confusion_.empty()) ++confusion_[static_cast<size_t>(label)][static_cast<size_t>(answer)];
+    in_top5_ += finite && ahead < 5;
+    if (!confusion_.empty() && finite) ++confusion_[static_cast<size_t>(label)][static_cast<size_t>(answer)];
   }
 }
 

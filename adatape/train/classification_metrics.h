@@ -18,12 +18,13 @@ class ClassificationMetrics {
   void add(const at::Tensor& logits, const at::Tensor& probabilities, const at::Tensor& labels);
 
   int64_t classes() const { return classes_; }
-  // Share of examples whose class is among the five largest logits (ties count against it); 1 with up to five classes.
+  // Share of examples whose class is among the five largest logits (ties count against it, and logits that are not
+  // finite); 1 with up to five classes.
   double top5_accuracy() const;
   // Expected calibration error: mean over 15 equal bins of the answer's probability, weighted by their examples, of
   // |accuracy - mean probability|. Source: arXiv 1706.04599.
   double calibration_error() const;
-  // [C][C] counts, a row a true class, a column an answer; empty beyond kMostClasses.
+  // [C][C] counts, a row a true class, a column an answer (none where a logit is not finite); empty beyond kMostClasses.
   const std::vector<std::vector<int64_t>>& confusion() const { return confusion_; }
 
  private:

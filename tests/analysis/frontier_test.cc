@@ -135,6 +135,24 @@ TEST(Confusion, BlankDiagonalAndSharesOfTheTrueClass) {
   EXPECT_EQ(figure["data"][0]["z"], ordered_json::parse("[[null,0.2,0.0],[0.0,null,0.0],[0.5,0.0,null]]"));
   EXPECT_EQ(figure["data"][0]["x"][1], "&lt;b&gt;");
   EXPECT_EQ(figure["data"][0]["text"][0][1], "2 of 10");
+  for (const char* axis : {"xaxis", "yaxis"}) EXPECT_EQ(figure["layout"][axis]["type"], "category");  // "10" is a name
+}
+
+// Of more classes than a matrix is kept for, the other numbers are still told.
+TEST_F(FrontierTest, ManyClassesHaveNumbersWithoutAMatrix) {
+  const HandMade run{.label = "vit"};
+  const std::string folder = make_run(folder_ / "vit", run);
+  ordered_json result = hand_made_result(run);
+  result["top5_accuracy"] = 0.875;
+  result["calibration_error"] = 0.03;
+  write_file_atomically(folder + "/result.json", result.dump());
+  folders_.push_back(folder);
+  Comparison of = comparison();
+  of.measurements.resize(1);
+  of.measurements[0].class_names.resize(101, "name");
+  Page page("title");
+  add_confusions(page, of);
+  EXPECT_THAT(page.document(), ::testing::HasSubstr("top-5 87.50 %, expected calibration error 3.00 %"));
 }
 
 }  // namespace

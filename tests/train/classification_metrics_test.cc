@@ -57,6 +57,15 @@ TEST(ClassificationMetrics, ProbabilitiesNeedNotAddUpToOne) {
               HasSubstr("[1, 2], [1, 1] and [1]"));
 }
 
+// A model that has diverged is right about nothing, as accuracy has it.
+TEST(ClassificationMetrics, AnswersThatAreNoNumbersAreWrong) {
+  ClassificationMetrics metrics;
+  const float nan = std::nanf("");
+  add(metrics, torch::tensor({{nan, nan, nan}, {1.0f, 5.0f, nan}, {1.0f, 5.0f, 0.0f}}), labels_of({0, 1, 1}));
+  EXPECT_DOUBLE_EQ(metrics.top5_accuracy(), 1.0 / 3);
+  EXPECT_EQ(metrics.confusion(), (std::vector<std::vector<int64_t>>{{0, 0, 0}, {0, 1, 0}, {0, 0, 0}}));
+}
+
 TEST(ClassificationMetrics, LargeTasksKeepNoMatrix) {
   ClassificationMetrics metrics;
   add(metrics, torch::zeros({1, 101}), labels_of({100}));
