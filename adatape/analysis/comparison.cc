@@ -68,6 +68,7 @@ void measure(Comparison& comparison, at::Device device, const MeasureOptions& op
       measurement.answers_each = run.task->input_spec().answers_each;
       measurement.usage = measure_tape_usage(run, device, options.examples, options.shown, step);
       if (options.sweep) measurement.budgets = sweep_of(run, device, options.examples, step);
+      measurement.notes = run.task->notes();  // after reading: what could not be read is among them
     } catch (const Error& error) {
       measurement.problem = error.what();
     }

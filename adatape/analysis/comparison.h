@@ -23,7 +23,8 @@ struct ModelMeasurement {
   std::string problem;  // why nothing was measured (the model or its data could not be read); "" when all went well
   std::string covariate_name, element_covariate_name;
   std::vector<std::string> symbol_names, class_names;
-  bool answers_each = false;  // InputSpec::answers_each: accuracy is that of whole sequences
+  std::vector<std::string> notes;  // of its task: what a person should know about the data
+  bool answers_each = false;       // InputSpec::answers_each: accuracy is that of whole sequences
 };
 
 struct Comparison {

@@ -1,6 +1,7 @@
 #include "adatape/analysis/survey_page.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "adatape/analysis/html.h"
@@ -8,6 +9,7 @@
 #include "adatape/analysis/reading_figures.h"
 #include "adatape/core/check.h"
 #include "adatape/core/number_text.h"
+#include "adatape/core/utf8.h"
 #include "adatape/train/version.h"
 
 namespace adatape {
@@ -15,7 +17,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr size_t kNamesOfAxis = 40;
+constexpr size_t kNamesOfAxis = 40, kClassesOnPage = 40;
 
 Figure empty_figure(const std::string& x_title, const std::string& y_title, int height) {
   return {{"data", ordered_json::array()}, {"layout", base_layout(x_title, y_title, height)}};
@@ -56,6 +58,24 @@ void add_examples(Page& page, const ReadingSurvey& survey, const std::vector<Sho
   }
 }
 
+// Classes with examples, by number; of more than a page can show those whose readings are farthest from the mean of all examples.
+std::vector<size_t> most_different_classes(const ReaderSurvey& reader) {
+  std::vector<std::pair<double, size_t>> classes;  // minus the distance, class
+  for (size_t c = 0; c < reader.by_class.size(); ++c) {
+    double distance = 0;
+    for (size_t row = 0; row < reader.by_class[c].size(); ++row) distance += std::abs(reader.by_class[c][row] - reader.read.at(row));
+    if (!reader.by_class[c].empty()) classes.emplace_back(-distance, c);
+  }
+  if (classes.size() > kClassesOnPage) {
+    std::sort(classes.begin(), classes.end());
+    classes.resize(kClassesOnPage);
+  }
+  std::vector<size_t> shown;
+  for (const auto& [distance, c] : classes) shown.push_back(c);
+  std::sort(shown.begin(), shown.end());
+  return shown;
+}
+
 void add_where(Page& page, const ReadingSurvey& survey) {
   page.html("<h2>Where it reads</h2>\n");
   if (survey.on_object.examples() > 0) {
@@ -82,13 +102,18 @@ void add_where(Page& page, const ReadingSurvey& survey) {
     page.figure(
         figure_of(centre_bias(reader), 340),
         "Share of the examples that read a patch against its distance from the centre (1: a corner), and the mean of all patches (dotted). "
-        "Where things lie in the middle of most pictures, as in Fashion-MNIST, reading the middle says nothing of a bias of the model. "
-        "What the paper shows of natural photographs, B/32 beside B/16, is not reproduced here: this project has no models trained on "
-        "photographs.");
-    page.html("</div>\n<details class=\"run\"><summary>By class</summary><div class=\"grid\">\n");
-    for (size_t c = 0; c < reader.by_class.size(); ++c) {
-      if (!reader.by_class[c].empty())
-        page.figure(survey_heatmap(reader, static_cast<int64_t>(c)), class_name(survey, static_cast<int64_t>(c)));
+        "Where things lie in the middle of most pictures, as in Fashion-MNIST, reading the middle says nothing of a bias of the model.");
+    const std::vector<size_t> classes = most_different_classes(reader);
+    const auto with_examples =
+        std::count_if(reader.by_class.begin(), reader.by_class.end(), [](const std::vector<double>& rows) { return !rows.empty(); });
+    page.html(concat("</div>\n<details class=\"run\"><summary>By class",
+                     classes.size() < static_cast<size_t>(with_examples)
+                         ? concat(", the ", kClassesOnPage, " that differ most from the mean; all of them: reader_", reader.reader,
+                                  "_classes.png and analysis.json")
+                         : "",
+                     "</summary><div class=\"grid\">\n"));
+    for (const size_t c : classes) {
+      page.figure(survey_heatmap(reader, static_cast<int64_t>(c)), class_name(survey, static_cast<int64_t>(c)));
     }
     page.html("</div></details>\n");
   }
@@ -195,12 +220,13 @@ ordered_json survey_json(const ReadingSurvey& survey) {
 }
 
 std::string survey_html(const ReadingSurvey& survey, const std::string& title, const std::string& remark, const std::string& command,
-                        const std::vector<std::string>& symbol_names) {
+                        const std::vector<std::string>& symbol_names, const std::vector<std::string>& notes) {
   const MeanAndDeviation lengths = spread_of(survey.lengths);
   Page page("adatape: what " + title + " reads");
   page.html(concat("<h1>What ", escape_html(title), " reads</h1>\n<p class=\"soft\">", grouped_digits(survey.examples), " test examples · ",
                    number_text("%.2f", lengths.mean), " ± ", number_text("%.2f", lengths.deviation), " tape tokens an example",
                    remark.empty() ? "" : " · " + escape_html(remark), "</p>\n"));
+  for (const std::string& note : notes) page.html(concat("<p class=\"soft\">", escape_html(printable(note)), "</p>\n"));
   add_where(page, survey);
   page.html("<h2>How much it reads</h2>\n<div class=\"grid\">\n");
   page.figure(length_histogram(survey), "Tape lengths, all readers together.");

@@ -16,10 +16,10 @@ Figure survey_heatmap(const ReaderSurvey& reader, int64_t class_index);
 // A chart as plotly.js draws it.
 Figure figure_of(const Chart& chart, int height);
 
-// The page; title: of the run, remark: under it, such as the budget ("" = none). It needs plotly.js yet
+// The page; title: of the run, remark: under it, such as the budget ("" = none), notes: of the task. It needs plotly.js yet
 // (self_contained).
 std::string survey_html(const ReadingSurvey& survey, const std::string& title, const std::string& remark, const std::string& command,
-                        const std::vector<std::string>& symbol_names);
+                        const std::vector<std::string>& symbol_names, const std::vector<std::string>& notes = {});
 
 // Numbers of the page as JSON: lengths, heatmaps over all and by class, shares.
 nlohmann::ordered_json survey_json(const ReadingSurvey& survey);

@@ -18,6 +18,7 @@
 #include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
+#include "adatape/core/utf8.h"
 
 namespace adatape::cli {
 namespace {
@@ -37,19 +38,21 @@ constexpr const char* kAnalyseMore =
     "\n"
     "Examples:\n"
     "  adatape analyse runs/images/adatape_input_bank\n"
-    "  adatape analyse runs/images/adatape_input_bank --tape-budget 6 --output runs/six_tokens";
+    "  adatape analyse runs/images/adatape_input_bank --tape-budget 6 --output runs/six_tokens\n"
+    "  adatape analyse runs/images/adatape_input_bank --set model.readers.0.threshold=4 --output runs/threshold_4";
 
 struct AnalyseArguments {
   std::string folder, output;
   InferenceOptions inference;
   TapeBudgetOption budget;
+  std::vector<std::string> assignments;
   int64_t examples = 10000;
 };
 
 int analyse(const AnalyseArguments& arguments) {
   install_stop_handlers();
   const c10::Device device = arguments.inference.start();
-  LoadedRun run = load_run(arguments.folder, {}, device);
+  LoadedRun run = load_run(arguments.folder, arguments.assignments, device);
   arguments.inference.prepare(*run.model, device);
   const std::string output = arguments.output.empty() ? arguments.folder + "/analysis" : arguments.output;
   check_output_folder(output);
@@ -67,12 +70,15 @@ int analyse(const AnalyseArguments& arguments) {
     progress.update(done);
   });
   progress.finish();
+  const std::vector<std::string> notes = run.task->notes();
+  for (const std::string& note : notes) std::cerr << "adatape: " << for_terminal(note) << std::endl;
   make_directories(output);
   const std::vector<std::string> pictures = write_survey_pictures(survey, output);
   write_file_atomically(output + "/analysis.json",
                         survey_json(survey).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-  write_file_atomically(output + "/analysis.html",
-                        self_contained(survey_html(survey, run.config.label, remark, command_line(), run.task->symbol_names()), script));
+  write_file_atomically(
+      output + "/analysis.html",
+      self_contained(survey_html(survey, run.config.label, remark, command_line(), run.task->symbol_names(), notes), script));
   if (survey.on_object.examples() > 0) {
     std::cout << "  read on the object   " << percent_text(survey.on_object.rows()) << " of the rows, "
               << percent_text(survey.on_object.weighted()) << " by weight; by chance " << percent_text(survey.on_object.chance()) << "\n";
@@ -93,6 +99,9 @@ std::function<int()> declare_analyse(CLI::App& app) {
       ->type_name("N")
       ->check(at_least(1))
       ->capture_default_str();
+  app.add_option("--set", arguments->assignments, "change a key of its config.toml (may be repeated); keys that change shapes are refused")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   arguments->budget.declare(app);
   arguments->inference.declare(app);
   return [arguments] { return analyse(*arguments); };

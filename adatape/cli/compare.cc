@@ -3,6 +3,7 @@
 
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "adatape/analysis/family.h"
 #include "adatape/analysis/report.h"
@@ -14,6 +15,7 @@
 #include "adatape/core/files.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
+#include "adatape/core/utf8.h"
 
 namespace adatape::cli {
 namespace {
@@ -83,6 +85,12 @@ int compare(const CompareArguments& arguments) {
     progress.update(static_cast<int64_t>(done));
   });
   progress.finish();
+  std::set<std::string> notes;  // models of one task share them
+  for (const ModelMeasurement& measurement : comparison.measurements) {
+    for (const std::string& note : measurement.notes) {
+      if (notes.insert(note).second) std::cerr << "adatape: " << for_terminal(note) << std::endl;
+    }
+  }
   for (size_t i = 0; i < comparison.models.size(); ++i) {
     const std::string& problem = comparison.measurements[i].problem;
     if (!problem.empty())

@@ -156,6 +156,19 @@ TEST_F(SurveyTest, BecomesAPageAndPictures) {
                                HasSubstr("Shortest"), HasSubstr("by chance"), ::testing::Not(HasSubstr("Garments"))));
   EXPECT_EQ(survey_heatmap(survey.readers[0], -1)["data"][0]["z"].size(), 6u);
   EXPECT_NEAR(survey_heatmap(survey.readers[0], 1)["data"][0]["z"][2][3].get<double>(), survey.readers[0].by_class[1][15], 1e-4);
+  EXPECT_THAT(survey_html(survey, "", "", "", {}, {"3 of 9 <test> pictures"}), HasSubstr("3 of 9 &lt;test&gt; pictures"));
+  EXPECT_THAT(page, ::testing::Not(HasSubstr("that differ most")));
+  // Of very many classes those are drawn whose readings are unlike all others'.
+  ReadingSurvey many = survey;
+  many.readers[0].by_class.assign(60, many.readers[0].read);
+  many.readers[0].by_class[50][0] += 1;
+  many.class_names.resize(60);
+  for (size_t c = 0; c < 60; ++c) many.class_names[c] = concat("class_", c, "_");
+  const std::string of_many = survey_html(many, "", "", "", {});
+  EXPECT_THAT(of_many,
+              ::testing::AllOf(HasSubstr("the 40 that differ most from the mean"), HasSubstr("class_50_"), HasSubstr("class_38_")));
+  EXPECT_THAT(of_many.substr(of_many.find("By class"), of_many.find("How much it reads") - of_many.find("By class")),
+              ::testing::Not(HasSubstr("class_39_")));
   const Chart by_class = length_by_class(survey);
   EXPECT_EQ(by_class.names, (std::vector<std::string>{"0", "1", "2"}));
   double all = 0;
