@@ -37,8 +37,9 @@ constexpr const char* kEvaluateMore =
     "model where nothing halts before its last block. Speed is that of the forward passes alone, without reading data.\n"
     "\n"
     "--tape-budget moves the halting thresholds of a trained AdaTape until it reads what is asked for, and its longest tape where that\n"
-    "is beyond training; nothing is retrained. The thresholds are calibrated on validation examples and printed. A budget that cannot be\n"
-    "met within 2 % becomes the nearest below it. Several budgets, or --sweep, print a table.\n"
+    "is beyond training; nothing is retrained. The thresholds are calibrated on validation examples (on training examples as they are,\n"
+    "where the validation split is the test) and printed. A budget that cannot be met within 2 % becomes the nearest below it, and one\n"
+    "below a tape token for each reading is refused with what that costs. Several budgets, or --sweep, print a table.\n"
     "\n"
     "--parts adds a table of the model's parts, measured on the first 500 test examples with the tokens that they really use: FLOPs, "
     "bytes\n"
@@ -49,7 +50,7 @@ constexpr const char* kEvaluateMore =
     "Examples:\n"
     "  adatape evaluate runs/adatape\n"
     "  adatape evaluate runs/adatape --tape-budget 4.5          4.5 tape tokens an example on average\n"
-    "  adatape evaluate runs/adatape --tape-budget 60%          60 % of the FLOPs of full tapes\n"
+    "  adatape evaluate runs/adatape --tape-budget 80%          80 % of the FLOPs of full tapes\n"
     "  adatape evaluate runs/adatape --sweep                    from one step of each reading to twice the longest tape of training\n"
     "  adatape evaluate runs/adatape --set model.readers.0.threshold=3 --examples 10000\n"
     "  adatape evaluate runs/adatape --parts                    FLOPs and bytes of each part of the model\n"
@@ -78,31 +79,36 @@ std::optional<double> flops_saved(const ModelConfig& config, const EvaluationRes
   return std::max(0.0, 1 - result.flops / full);  // rounding
 }
 
-nlohmann::ordered_json row_of(const LoadedRun& run, const EvaluateArguments& arguments, const EvaluationResult& result, at::Device device) {
-  nlohmann::ordered_json row = {{"folder", run.folder},
-                                {"model", run.config.label},
-                                {"model_name", run.config.model->name},
-                                {"task", run.config.task->name},
-                                {"overrides", arguments.assignments},
-                                {"split", arguments.split},
-                                {"examples", result.examples},
-                                {"accuracy", result.accuracy},
-                                {"loss", result.loss},
-                                {"auxiliary_losses", result.auxiliary_losses},
-                                {"tokens", result.tokens},
-                                {"token_steps", result.token_steps},
-                                {"block_tokens", result.block_tokens},
-                                {"tape_length_mean", result.tape_length_mean},
-                                {"tape_length_std", result.tape_length_std},
-                                {"flops", result.flops},
-                                {"seconds", result.seconds},
-                                {"examples_per_second", result.examples_per_second},
-                                {"accuracy_by_covariate", accuracy_by_covariate(result)},
-                                {"device", device.str()},
-                                {"precision", arguments.inference.precision},
-                                {"threads", at::get_num_threads()}};
+// What was evaluated, and on what.
+nlohmann::ordered_json subject_of(const LoadedRun& run, const EvaluateArguments& arguments, int64_t examples, at::Device device) {
+  return {{"folder", printable(run.folder)},
+          {"model", run.config.label},
+          {"model_name", run.config.model->name},
+          {"task", run.config.task->name},
+          {"overrides", arguments.assignments},
+          {"split", arguments.split},
+          {"examples", examples},
+          {"device", device.str()},
+          {"precision", arguments.inference.precision},
+          {"threads", at::get_num_threads()}};
+}
+
+void add_measured(nlohmann::ordered_json& row, const LoadedRun& run, const EvaluationResult& result) {
+  row.update(nlohmann::ordered_json{{"accuracy", result.accuracy},
+                                    {"loss", result.loss},
+                                    {"auxiliary_losses", result.auxiliary_losses},
+                                    {"tokens", result.tokens},
+                                    {"token_steps", result.token_steps},
+                                    {"block_tokens", result.block_tokens},
+                                    {"tape_length_mean", result.tape_length_mean},
+                                    {"tape_length_std", result.tape_length_std},
+                                    {"flops", result.flops},
+                                    {"seconds", result.seconds},
+                                    {"examples_per_second", result.examples_per_second},
+                                    {"accuracy_by_covariate", accuracy_by_covariate(result)}});
   add_classification(row, result.classification);
-  return row;
+  row.update(where_they_apply(result));
+  if (const auto share = flops_saved(*run.config.model, result)) row["flops_saved"] = *share;
 }
 
 std::string table_of(const LoadedRun& run, const EvaluateArguments& arguments, const EvaluationResult& result) {
@@ -111,11 +117,10 @@ std::string table_of(const LoadedRun& run, const EvaluateArguments& arguments, c
   const auto line = [&](const std::string& name, const std::string& value) {
     text += concat("  ", name, std::string(name.size() < 18 ? 18 - name.size() : 1, ' '), value, "\n");
   };
-  line("accuracy", number_text("%.2f %%", 100 * result.accuracy));
-  if (result.classification.classes() > 5) line("top-5 accuracy", number_text("%.2f %%", 100 * result.classification.top5_accuracy()));
-  if (result.classification.classes() > 0)
-    line("calibration error", number_text("%.2f %%", 100 * result.classification.calibration_error()));
-  if (result.answer_accuracy) line("answers right", number_text("%.2f %%", 100 * *result.answer_accuracy));
+  line("accuracy", percent_text(result.accuracy));
+  if (result.classification.classes() > 5) line("top-5 accuracy", percent_text(result.classification.top5_accuracy()));
+  if (result.classification.classes() > 0) line("calibration error", percent_text(result.classification.calibration_error()));
+  if (result.answer_accuracy) line("answers right", percent_text(*result.answer_accuracy));
   line("loss", number_text("%.4g", result.loss));
   for (const auto& [name, value] : result.described) line(name, number_text("%.4f", value));
   for (const auto& [name, value] : result.auxiliary_losses) {
@@ -148,7 +153,7 @@ std::string table_of(const LoadedRun& run, const EvaluateArguments& arguments, c
     for (const CovariateGroup& group : result.by_covariate) {
       const auto index = static_cast<size_t>(std::max(0.0, group.value));
       line(index < names.size() ? "  " + for_terminal(names[index]) : concat("  ", group.value),
-           concat(number_text("%.2f %%", 100 * group.accuracy), " of ", group.examples));
+           concat(percent_text(group.accuracy), " of ", group.examples));
     }
   }
   return text;
@@ -187,6 +192,7 @@ int evaluate_run(const EvaluateArguments& arguments) {
   for (const TapeSetting& setting : settings) {
     if (!setting.met) std::cerr << "adatape: " << unmet_budget(setting) << std::endl;
   }
+  ADATAPE_CHECK(!arguments.parts || settings.size() <= 1, "evaluate", "--parts: expected one tape budget beside it, got ", settings.size());
   const int64_t rounds = std::max<int64_t>(1, static_cast<int64_t>(settings.size()));
   Progress progress("evaluate", rounds * examples, "examples", /*quiet=*/arguments.json);
   std::vector<BudgetResult> results;
@@ -202,14 +208,13 @@ int evaluate_run(const EvaluateArguments& arguments) {
   progress.finish();
   std::vector<PartCost> parts;
   if (arguments.parts) parts = measure_tape_usage(run, device, std::min(kCostExamples, run.task->held_out_size(Split::kTest)), 0).cost;
-  for (const std::string& note : run.task->notes()) std::cerr << "adatape: " << note << std::endl;
+  for (const std::string& note : run.task->notes()) std::cerr << "adatape: " << for_terminal(note) << std::endl;
   if (arguments.json) {
-    nlohmann::ordered_json row = row_of(run, arguments, result, device);
-    row.update(where_they_apply(result));
-    if (const auto share = flops_saved(*run.config.model, result)) row["flops_saved"] = *share;
+    nlohmann::ordered_json row = subject_of(run, arguments, examples, device);
+    if (results.size() <= 1) add_measured(row, run, result);  // of several budgets each has its own
     if (arguments.parts) row["parts"] = cost_json(parts);
     if (!results.empty()) row["tape_budgets"] = tape_budgets_json(results);
-    std::cout << row.dump(2) << "\n";
+    std::cout << row.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
   } else if (results.size() > 1) {
     std::cout << concat(run.config.label, " on ", run.config.task->name, ", ", result.examples, " examples of the ", arguments.split,
                         " split\n\n")
@@ -240,18 +245,19 @@ std::function<int()> declare_evaluate(CLI::App& app) {
       ->type_name("N")
       ->check(at_least(1));
   app.add_option("--tape-budget", arguments->budgets,
-                 "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (60%); several, with commas: a table")
+                 "mean tape tokens an example (4.5), or a share of the FLOPs of full tapes (80%); several, with commas: a table")
       ->type_name("X")
       ->delimiter(',')
       ->allow_extra_args(false);
   app.add_flag("--sweep", arguments->sweep, "a table over the whole range of budgets");
-  app.add_option("--calibration-examples", arguments->calibration_examples, "validation examples that thresholds are found on")
+  app.add_option("--calibration-examples", arguments->calibration_examples,
+                 "examples that thresholds are found on: validation, or training where validation is the test")
       ->type_name("N")
       ->check(at_least(1))
       ->capture_default_str();
   app.add_flag("--parts", arguments->parts, "FLOPs and bytes of each part of the model");
   arguments->inference.declare(app);
-  app.add_flag("--json", arguments->json, "JSON on stdout, no progress");
+  app.add_flag("--json", arguments->json, "JSON on stdout, no progress; of several budgets the numbers are in tape_budgets alone");
   return [arguments] { return evaluate_run(*arguments); };
 }
 

@@ -26,6 +26,7 @@
 #include "adatape/data/read_picture.h"
 #include "adatape/data/write_png.h"
 #include "adatape/models/tape_front.h"
+#include "adatape/tasks/cluttered_scenes/cluttered_scenes_task.h"
 #include "adatape/tasks/image_classification/image_classification_config.h"
 #include "adatape/train/run_folder.h"
 
@@ -41,7 +42,7 @@ constexpr const char* kDrawn = "adatape predict --show";  // in each drawing, so
 constexpr const char* kPredictMore =
     "Pictures are JPEG or PNG of any size and colour; they are resized, cropped and turned into the model's colours as its config.toml\n"
     "says. Tokens: those of the longest block, tape included. Time: the forward pass of this picture alone, after one that warms up.\n"
-    "--tape-budget moves the halting thresholds until the validation examples of the run's own data read as much on average, as in\n"
+    "--tape-budget moves the halting thresholds until examples of the run's own data read as much on average, as in\n"
     "`adatape evaluate`, and prints them as --set assignments, with which predict needs no data; a single picture reads more or less.\n"
     "--show DIR writes DIR/NAME.read.png for each picture: as the model saw it, and beside it the patches that were read, shaded by\n"
     "weight and numbered by step. It replaces its own drawings of an earlier call and nothing else. A picture that is missing or broken\n"
@@ -67,8 +68,9 @@ class Predictor {
  public:
   Predictor(const PredictArguments& arguments, at::Device device)
       : arguments_(arguments), device_(device), run_(load_run(arguments.folder, arguments.assignments, device, /*with_task=*/false)) {
-    images_ = dynamic_cast<const ImageClassificationConfig*>(run_.config.task.get());
-    ADATAPE_CHECK(images_ != nullptr, arguments.folder, "expected a model of pictures, got one of task ", run_.config.task->name);
+    if (const auto* images = dynamic_cast<const ImageClassificationConfig*>(run_.config.task.get())) images_ = *images;
+    if (const auto* scenes = dynamic_cast<const ClutteredScenesConfig*>(run_.config.task.get())) images_ = scenes->scenes();
+    ADATAPE_CHECK(images_.has_value(), arguments.folder, "expected a model of pictures, got one of task ", run_.config.task->name);
     preprocess_ = images_->preprocess();
     classes_ = images_->class_names();
     if (!arguments.show.empty()) {
@@ -103,7 +105,7 @@ class Predictor {
     const Picture view = centre_view(whole, preprocess_);
     const double preparing = seconds_since(start);
     const auto [output, seconds] = run_forward(view);
-    ordered_json row = {{"file", name}, {"width", whole.width}, {"height", whole.height}, {"top", top_of(output.logits)}};
+    ordered_json row = {{"file", name}, {"index", index}, {"width", whole.width}, {"height", whole.height}, {"top", top_of(output.logits)}};
     add_cost(output, row);
     if (budget_)
       row["tape_budget"] = {{"budget", budget_->budget.text}, {"met", budget_->met}, {"settings", tape_setting_assignments(*budget_)}};
@@ -201,7 +203,7 @@ class Predictor {
   const PredictArguments& arguments_;
   const at::Device device_;
   LoadedRun run_;
-  const ImageClassificationConfig* images_ = nullptr;  // of run_
+  std::optional<ImageClassificationConfig> images_;  // how the model's task shows pictures
   std::optional<TapeSetting> budget_;
   Preprocess preprocess_;
   std::vector<std::string> classes_;
@@ -230,7 +232,10 @@ int predict(const PredictArguments& arguments) {
   ordered_json rows = ordered_json::array();
   bool failed = false;
   for (size_t index = 0; index < arguments.pictures.size(); ++index) {
-    if (stop_requested()) throw Interrupted("prediction stopped");
+    if (stop_requested()) {
+      if (arguments.json) std::cout << rows.dump(2) << std::endl;  // of the pictures that are done
+      throw Interrupted(concat("prediction stopped after ", index, " of ", arguments.pictures.size(), " pictures"));
+    }
     try {
       ordered_json row = predictor.predict(index);
       if (arguments.json) {
@@ -241,7 +246,8 @@ int predict(const PredictArguments& arguments) {
     } catch (const Error& error) {
       failed = true;
       std::cerr << "adatape: " << for_terminal(error.what()) << std::endl;
-      if (arguments.json) rows.push_back({{"file", printable(arguments.pictures[index])}, {"error", printable(error.what())}});
+      if (arguments.json)
+        rows.push_back({{"file", printable(arguments.pictures[index])}, {"index", index}, {"error", printable(error.what())}});
     }
   }
   if (arguments.json) std::cout << rows.dump(2) << "\n";
@@ -253,7 +259,8 @@ int predict(const PredictArguments& arguments) {
 std::function<int()> declare_predict(CLI::App& app) {
   auto arguments = std::make_shared<PredictArguments>();
   app.footer(kPredictMore);
-  app.add_option("MODEL", arguments->folder, "run or model folder of the task image_classification")->required();
+  app.add_option("MODEL", arguments->folder, "run or model folder of a model of pictures (image_classification, cluttered_scenes)")
+      ->required();
   app.add_option("PICTURE", arguments->pictures, "JPEG or PNG files")->required();
   app.add_option("--top", arguments->top, "classes to name, the most probable first")
       ->type_name("N")
@@ -265,7 +272,7 @@ std::function<int()> declare_predict(CLI::App& app) {
       ->allow_extra_args(false);
   arguments->budget.declare(app);
   arguments->inference.declare(app);
-  app.add_flag("--json", arguments->json, "JSON on stdout: a list with an object for each picture");
+  app.add_flag("--json", arguments->json, "JSON on stdout: a list with an object for each picture, index: its place in the call");
   return [arguments] { return predict(*arguments); };
 }
 

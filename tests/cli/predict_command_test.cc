@@ -158,7 +158,7 @@ TEST_F(PredictCommandTest, ReadsForATapeBudget) {
     EXPECT_EQ(least[i]["tape_budget"]["settings"], evaluated[0]["settings"]);
   }
   const Outcome text = run("predict run red.jpg --tape-budget 1 --verbose --threads 1 --calibration-examples 1");
-  EXPECT_THAT(text.output, AllOf(::testing::StartsWith("  budget 1: 1.000 tape tokens on 1 validation examples by --set model.readers.0."),
+  EXPECT_THAT(text.output, AllOf(::testing::StartsWith("  budget 1: 1.000 tape tokens on 1 training examples by --set model.readers.0."),
                                  HasSubstr("  5 tokens, 1 of them on tape, ")));
   EXPECT_THAT(text.errors, AllOf(HasSubstr("kernels: matrix products "), HasSubstr(", 1 threads\n")));
   EXPECT_THAT(error_of("predict run red.jpg --tape-budget lots"), HasSubstr("mean tape tokens such as 4.5"));

@@ -70,6 +70,19 @@ class ClutteredScenesTest : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
+// What `adatape predict` sees of a picture of a scene is the scene.
+TEST_F(ClutteredScenesTest, PicturesOfScenesAreShownAsScenesAre) {
+  const ClutteredScenesTask task(configured());
+  const Preprocess preprocess = configured().scenes().preprocess();
+  const Batch batch = task.held_out_batch(Split::kTest, 0, 1);
+  const Picture picture = picture_of_planes(batch.images.const_data_ptr<float>(), preprocess);
+  EXPECT_EQ(picture.height, kCanvas);
+  at::Tensor shown = torch::empty({1, kCanvas, kCanvas});
+  PlaneWriter(preprocess).write(centre_view(picture, preprocess), {}, shown.data_ptr<float>());
+  EXPECT_TRUE(shown.allclose(batch.images[0], 0, 1e-6)) << (shown - batch.images[0]).abs().max();
+  EXPECT_EQ(configured().scenes().class_names(), task.class_names());
+}
+
 // At scale 1 every pixel keeps its brightness, which tells its image: the box is exactly where the garment's pixels lie, and clutter comes
 // from other images of the same split.
 TEST_F(ClutteredScenesTest, TheBoxHoldsTheWholeGarmentAndNothingElseIsIt) {

@@ -78,6 +78,13 @@ ImageClassificationConfig ClutteredScenesConfig::images() const {
   return config;
 }
 
+ImageClassificationConfig ClutteredScenesConfig::scenes() const {
+  ImageClassificationConfig config = images();
+  config.height = config.width = config.resize = scene.canvas;
+  config.mean = config.deviation = {0.5};
+  return config;
+}
+
 void ClutteredScenesConfig::validate() const {
   images().validate();
   ADATAPE_CHECK(scene.smallest_piece <= scene.largest_piece && scene.largest_piece <= std::min({height, width, scene.canvas}),

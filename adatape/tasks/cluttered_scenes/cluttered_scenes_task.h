@@ -28,6 +28,8 @@ struct ClutteredScenesConfig : TaskConfig {
   InputSpec input_spec() const override;
   // The images that scenes are made of.
   ImageClassificationConfig images() const;
+  // How a picture of a whole scene is shown to a model: as large as the canvas, grey, from -1 to 1.
+  ImageClassificationConfig scenes() const;
 };
 
 // Training is an endless stream of epochs over the training images, as in image_classification; the scene of a stream place is a function
