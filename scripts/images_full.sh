@@ -35,5 +35,5 @@ for part in $only; do
     done
   done | OMP_NUM_THREADS=1 xargs -P "$(nproc)" -I{} bash -c 'train {}'
   echo
-  $adatape compare "$out"/*/ --speed --output "$out"
+  $adatape compare "$out"/*/ --speed --sweep --examples 10000 --output "$out"
 done

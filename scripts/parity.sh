@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 adatape=build/release/adatape
 out=runs/parity
-rm -rf "$out"
+# Results of an earlier call stay, beside the new ones.
+[ ! -d "$out" ] || mv "$out" "$out"_"$(date -r "$out" +%Y%m%d_%H%M%S)"
 mkdir -p "$out"
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
