@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "adatape/core/check.h"
+#include "adatape/core/json_text.h"
 
 namespace adatape {
 
@@ -37,7 +38,7 @@ std::string html_cell(std::string_view text, const char* kind) { return concat("
 
 std::string script_json(const nlohmann::ordered_json& value) {
   std::string text;
-  for (const char letter : value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)) {
+  for (const char letter : json_text(value)) {
     if (letter == '<') {
       text += "\\u003c";
     } else {

@@ -14,6 +14,7 @@
 #include "adatape/analysis/run_details.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/data/write_png.h"
 #include "adatape/train/version.h"
@@ -255,8 +256,7 @@ void write_page(const std::string& folder, const std::function<std::string()>& h
   const std::string script = plotly_script(plotly), page = self_contained(html(), script);
   make_directories(folder);
   const fs::path root(folder);
-  write_file_atomically((root / "results.json").string(),
-                        results.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomically((root / "results.json").string(), json_text(results, 2) + "\n");
   write_file_atomically((root / "report.html").string(), page);
 }
 

@@ -9,6 +9,7 @@
 #include "adatape/cli/command.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 
@@ -83,7 +84,7 @@ int bench(const BenchArguments& arguments) {
   write_page(
       arguments.output, [&] { return speed_html(speeds, options, command_line()); }, results);
   if (arguments.json) {
-    std::cout << results.dump(2) << "\n";
+    std::cout << json_text(results, 2) << "\n";
   } else {
     std::cout << speed_text(speeds) << "\nreport   " << arguments.output << "/report.html\nresults  " << arguments.output
               << "/results.json\n";

@@ -13,6 +13,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
 #include "adatape/core/files.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
@@ -102,7 +103,7 @@ int compare(const CompareArguments& arguments) {
     write_report(comparison, arguments.output);
   }
   if (arguments.json) {
-    std::cout << (arguments.family ? family_results_json(comparison, benchmarks) : measured_results_json(comparison)).dump(2) << "\n";
+    std::cout << json_text(arguments.family ? family_results_json(comparison, benchmarks) : measured_results_json(comparison), 2) << "\n";
   } else {
     std::cout << (arguments.family ? family_text(comparison) : table_text(table_of(comparison.models))) << "\nreport   " << arguments.output
               << "/report.html\nresults  " << arguments.output << "/results.json\n";

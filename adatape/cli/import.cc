@@ -9,10 +9,11 @@
 #include "adatape/convert/timm.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/json_text.h"
+#include "adatape/core/utf8.h"
 #include "adatape/models/registry.h"
 #include "adatape/models/resample_positions.h"
 #include "adatape/train/run_folder.h"
-#include "adatape/train/run_record.h"
 #include "adatape/train/version.h"
 
 namespace adatape::cli {
@@ -69,14 +70,12 @@ int run_import(const ImportArguments& options) {
   NamedTensors ours = to_ours(pieces, source, *model);
   load_parameters(*model, ours, options.weights);
 
-  const std::string command = concat("adatape import --from ", options.from, " ", shell_quote(options.config), " ",
-                                     shell_quote(options.weights), " --output ", shell_quote(options.output));
   write_directory_atomically(options.output, [&](const std::string& folder) {
     write_safetensors(folder + "/model.safetensors", ours,
-                      {{"version", kVersion}, {"imported_from", fs::path(options.weights).filename().string()}});
+                      {{"version", kVersion}, {"imported_from", printable(fs::path(options.weights).filename().string())}});
     write_file_atomically(folder + "/config.toml", config.to_toml());
-    write_file_atomically(folder + "/run.json",
-                          nlohmann::ordered_json{{"command", command}, {"version", kVersion}, {"torch", torch_version()}}.dump(2) + "\n");
+    const nlohmann::ordered_json record = {{"command", command_line()}, {"version", kVersion}, {"torch", torch_version()}};
+    write_file_atomically(folder + "/run.json", json_text(record, 2) + "\n");
   });
   int64_t parameters = 0;
   for (const auto& [name, tensor] : ours) parameters += tensor.numel();

@@ -16,6 +16,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/train/config_difference.h"
@@ -95,7 +96,7 @@ std::string write_run_json(const std::string& output, const std::string& command
       run = first;
     }
   }
-  write_file_atomically(path, run.dump(2) + "\n");
+  write_file_atomically(path, json_text(run, 2) + "\n");
   return remark;
 }
 

@@ -11,6 +11,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/signals.h"
 #include "adatape/nn/mixed_precision.h"
@@ -332,7 +333,7 @@ nlohmann::ordered_json Trainer::test() {
   for (const auto& [name, tensor] : parameters_of(model_)) parameters += tensor.numel();
   state_.wall_seconds = wall_seconds();
   nlohmann::ordered_json row = make_result(config_, state_, result, parameters, options_.device, options_.command);
-  write_file_atomically(options_.output + "/result.json", row.dump(2) + "\n");
+  write_file_atomically(options_.output + "/result.json", json_text(row, 2) + "\n");
   return row;
 }
 

@@ -23,6 +23,13 @@ TEST_F(BenchCommandTest, WritesTableResultsAndPage) {
   EXPECT_TRUE(exists("out/report.html") && !exists("out/plotly.min.js"));
 }
 
+TEST_F(BenchCommandTest, PathsMayBeAnyBytes) {
+  const Outcome outcome =
+      run("bench models --families vit --sizes tiny --patches 32 --image-size 64 --batch 1 --repeats 1 --json --output 'gro\xdf'");
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(nlohmann::json::parse(outcome.output)["command"].get<std::string>(), HasSubstr("gro\xef\xbf\xbd"));
+}
+
 TEST_F(BenchCommandTest, UnknownNamesGetTheNearestOne) {
   EXPECT_THAT(error_of("bench models --models vit_tiny_patch8_224"), HasSubstr("did you mean \"vit_tiny_patch"));
   EXPECT_THAT(error_of("bench models --sizes huge --families vit"), HasSubstr("got \"vit_huge_patch16_224\""));

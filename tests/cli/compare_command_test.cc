@@ -48,6 +48,13 @@ TEST_F(CompareCommandTest, TableResultsAndReport) {
   EXPECT_EQ(row, json::parse(content_of(path("runs/one/result.json"))));
 }
 
+TEST_F(CompareCommandTest, PathsMayBeAnyBytes) {
+  train("one");
+  const Outcome outcome = run("compare one -o 'gro\xdf' --examples 10 --json");
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(json::parse(outcome.output)["command"].get<std::string>(), HasSubstr("gro\xef\xbf\xbd"));
+}
+
 TEST_F(CompareCommandTest, FamilyAndSpeed) {
   train("runs/one", "--set goal=0.3 --set 'published=0.5, say'");
   std::ofstream(path("benchmarks.json"))

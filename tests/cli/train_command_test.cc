@@ -51,6 +51,15 @@ TEST_F(TrainCommandTest, TrainsIntoTheDefaultFolder) {
   EXPECT_THAT(error_of("train tiny.toml --resume --seed 3 --set training.steps=50"), HasSubstr("training.steps = 40, now it is 50"));
 }
 
+TEST_F(TrainCommandTest, PathsMayBeAnyBytes) {
+  const Outcome outcome = run("train tiny.toml -q --set training.steps=3 -o 'gro\xdf'");
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  for (const char* file : {"/run.json", "/result.json"}) {
+    const json record = json::parse(content_of(path("gro\xdf") + file));
+    EXPECT_THAT(record["command"].get<std::string>(), HasSubstr("gro\xef\xbf\xbd")) << file;
+  }
+}
+
 TEST_F(TrainCommandTest, QuietSaysNothingOnStderr) {
   const Outcome outcome = run("train tiny.toml --quiet --set training.steps=3 -o q");
   EXPECT_EQ(outcome.status, 0);

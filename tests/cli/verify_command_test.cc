@@ -113,6 +113,17 @@ TEST_F(ImportCommandTest, GoldenLogitsFromBothFormats) {
   }
 }
 
+TEST_F(ImportCommandTest, TheRecordIsTheCommandAsTyped) {
+  const std::string command = "import --from scenic flat.toml " + case_ + "weights.safetensors --set evaluation.test_examples=40 --output ";
+  const auto recorded = [&](const std::string& folder) {
+    const Outcome outcome = run(command + "'" + folder + "'");
+    EXPECT_EQ(outcome.status, 0) << outcome.errors;
+    return nlohmann::json::parse(testing::content_of(path(folder + "/run.json")))["command"].get<std::string>();
+  };
+  EXPECT_EQ(recorded("made"), "adatape " + command + "made");
+  EXPECT_THAT(recorded("gro\xdf"), HasSubstr("gro\xef\xbf\xbd"));  // a path may be any bytes, JSON may not
+}
+
 TEST_F(ImportCommandTest, BadImportsAreOneLineAndLeaveNothing) {
   const std::string weights = case_ + "weights.safetensors";
   const auto error = [&](const std::string& arguments) { return error_of("import --from scenic " + arguments + " --output made"); };
