@@ -7,6 +7,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/safetensors_header.h"
 
 namespace adatape {
 namespace {
@@ -73,6 +74,8 @@ class Reader {
   }
 
   void walk(const Json& node, const std::string& name, int depth) {
+    ADATAPE_CHECK(name.size() <= kMaximumNameBytes, path_, "array ", quoted_tensor_name(name), ": expected a name of at most ",
+                  kMaximumNameBytes, " bytes, got ", name.size());
     ADATAPE_CHECK(depth < 64, path_, name, ": expected at most 64 levels of names");
     if (node.is_binary() && node.get_binary().has_subtype() && node.get_binary().subtype() == kExtArray) {
       result[name] = array(node.get_binary(), name);

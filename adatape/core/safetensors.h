@@ -20,7 +20,7 @@ struct SafetensorsFile {
 
 // Reads a whole file. Hostile input is expected: a header longer than the file (up to 2^64 - 1) or than 100 MB, a header that is not JSON
 // or nests deeply, offsets that are negative, overflow, overlap, leave holes or do not match shape x dtype, unknown dtypes, duplicate
-// names: each throws Error naming file and tensor.
+// names, names of more than 1024 bytes: each throws Error naming file and tensor.
 SafetensorsFile read_safetensors(const std::string& path);
 
 // Writes beside the target and renames; tensors may be on any device and need not be contiguous. Data start is aligned to 8 bytes.

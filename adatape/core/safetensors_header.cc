@@ -82,6 +82,7 @@ class HeaderEvents : public json::json_sax_t {
       if (name == "__metadata__") {
         check(!std::exchange(has_metadata_, true), "comes twice");
       } else {
+        check(name.size() <= kMaximumNameBytes, "expected a name of at most ", kMaximumNameBytes, " bytes, got ", name.size());
         const auto [position, is_new] = header_.entries.try_emplace(name);
         check(is_new, "comes twice");
         entry_ = &position->second;

@@ -3,6 +3,7 @@
 
 #include <c10/core/ScalarType.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -10,6 +11,9 @@
 #include <vector>
 
 namespace adatape {
+
+// Names of strangers are matched by std::regex, which recurses once a letter: hundreds of thousands of them overflow the stack.
+constexpr size_t kMaximumNameBytes = 1024;
 
 struct SafetensorsEntry {
   c10::ScalarType dtype = c10::ScalarType::Undefined;

@@ -123,6 +123,22 @@ TEST_F(FlaxMsgpackTest, LyingArraysAreNamed) {
   EXPECT_THAT(leaf_error(json::binary({1, 2, 3}, 7)), HasSubstr("dense/kernel"));
 }
 
+// Longer ones would overflow the stack of what matches names.
+TEST_F(FlaxMsgpackTest, NamesAreNotEndless) {
+  const json leaf = packed({1}, "float32", bytes_of({1}));
+  const auto tree = [&](const std::string& outer, const std::string& inner) {
+    json made;
+    made[outer][inner] = leaf;
+    return made;
+  };
+  const std::string half(512, 'a');
+  EXPECT_EQ(read(tree(half, half.substr(1))).size(), 1u);  // 1024 with the "/"
+  EXPECT_THAT(error(tree(half, half)), HasSubstr("...': expected a name of at most 1024 bytes, got 1025"));
+  const std::string message = error(tree(std::string(400'000, 'a'), "b"));
+  EXPECT_THAT(message, HasSubstr("...': expected a name of at most 1024 bytes, got 400000"));
+  EXPECT_LT(message.size(), 400u);
+}
+
 TEST_F(FlaxMsgpackTest, NotACheckpoint) {
   EXPECT_THAT(error_of([] { read_flax_msgpack("/nowhere.msgpack"); }), HasSubstr("/nowhere.msgpack"));
   EXPECT_THAT(error(std::vector<uint8_t>{}), HasSubstr("expected msgpack"));

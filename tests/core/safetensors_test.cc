@@ -142,6 +142,14 @@ std::string entry(const std::string& name, const std::string& shape, const std::
   return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":[" + shape + "],\"data_offsets\":[" + offsets + "]}";
 }
 
+// Longer ones would overflow the stack of what matches names.
+TEST(Safetensors, NamesAreNotEndless) {
+  EXPECT_EQ(header_error("{" + entry(std::string(1024, 'a'), "1", "0,1") + "}", "x"), "no error");
+  const std::string error = header_error("{" + entry(std::string(400'000, 'a'), "1", "0,1") + "}", "x");
+  EXPECT_THAT(error, AllOf(HasSubstr("tensor 'aaa"), HasSubstr("...': expected a name of at most 1024 bytes, got 400000")));
+  EXPECT_LT(error.size(), 400u);
+}
+
 TEST(Safetensors, OffsetsThatAreWrong) {
   const std::string data(8, 'x');
   const std::string a = entry("a", "4", "0,4"), b = entry("b", "4", "4,8");
