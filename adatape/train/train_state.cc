@@ -4,6 +4,7 @@
 #include <charconv>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
@@ -20,7 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr const char* kPrefix = "step_";
+constexpr std::string_view kPrefix = "step_";
+constexpr std::string_view kStaged = ".partial";  // behind the name of a checkpoint that is to take the place of another
 constexpr int64_t kStateVersion = 1;
 
 fs::path checkpoint_path(const std::string& output, int64_t step) { return fs::path(output) / "checkpoints" / concat(kPrefix, step); }
@@ -93,6 +95,40 @@ TrainState read_checkpoint(const fs::path& path, Model& model, AdamW& optimizer)
   return state;
 }
 
+// The step of a checkpoint by its name, "step_20" or, staged, "step_20.partial".
+std::optional<int64_t> step_of(std::string name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  if (name.ends_with(kStaged)) name.erase(name.size() - kStaged.size());
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [last, code] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (code != std::errc() || last != end || step < 0) return std::nullopt;
+  return step;
+}
+
+fs::path staged_path(fs::path path) {
+  path += kStaged;
+  return path;
+}
+
+// Two steps, since a folder cannot be renamed over a full one. Between them the staged one is all there is of this step; whoever resumes
+// finishes what a killed process began (finish_replacements).
+void replace_by_staged(const fs::path& path) {
+  std::error_code code;
+  fs::remove_all(path, code);
+  fs::rename(staged_path(path), path, code);
+  ADATAPE_CHECK(!code, path.string(), "cannot write: ", code.message());
+}
+
+// A staged checkpoint has its name only once it is complete, and is newer than what it replaces.
+void finish_replacements(const std::string& output) {
+  for (const int64_t step : list_checkpoints(output)) {
+    const fs::path path = checkpoint_path(output, step);
+    std::error_code ignored;
+    if (fs::is_directory(staged_path(path), ignored)) replace_by_staged(path);
+  }
+}
+
 // Leftovers of a process that was killed while it wrote.
 void remove_partial_files(const fs::path& folder) {
   std::error_code ignored;
@@ -107,15 +143,11 @@ std::vector<int64_t> list_checkpoints(const std::string& output) {
   std::vector<int64_t> steps;
   std::error_code ignored;
   for (const fs::directory_entry& entry : fs::directory_iterator(fs::path(output) / "checkpoints", ignored)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix) || !entry.is_directory()) continue;
-    int64_t step = 0;
-    const char* begin = name.data() + std::string(kPrefix).size();
-    const char* end = name.data() + name.size();
-    const auto [last, code] = std::from_chars(begin, end, step);
-    if (code == std::errc() && last == end && step >= 0) steps.push_back(step);
+    const std::optional<int64_t> step = step_of(entry.path().filename().string());
+    if (step && entry.is_directory()) steps.push_back(*step);
   }
   std::sort(steps.rbegin(), steps.rend());
+  steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
   return steps;
 }
 
@@ -124,21 +156,17 @@ void write_checkpoint(const std::string& output, const TrainState& state, const 
   make_directories(path.parent_path().string());
   std::error_code ignored;
   // In the place of one that could not be read, or of the same step before its evaluation: the old one goes once the new one is complete.
-  const fs::path staged = fs::exists(path) ? fs::path(path.string() + ".partial") : path;
-  if (staged != path) fs::remove_all(staged, ignored);
-  write_directory_atomically(staged.string(), [&](const std::string& folder) {
+  const bool replaces = fs::exists(path);
+  const fs::path target = replaces ? staged_path(path) : path;
+  if (replaces) fs::remove_all(target, ignored);
+  write_directory_atomically(target.string(), [&](const std::string& folder) {
     write_safetensors(folder + "/model.safetensors", parameters_of(model));
     if (!state.best_weights.empty()) write_safetensors(folder + "/best.safetensors", state.best_weights);
     if (!state.averaged_weights.empty()) write_safetensors(folder + "/average.safetensors", state.averaged_weights);
     write_safetensors(folder + "/optimizer.safetensors", optimizer.state());
     write_file_atomically(folder + "/state.json", to_json(state).dump(2) + "\n");
   });
-  if (staged != path) {
-    fs::remove_all(path, ignored);
-    std::error_code code;
-    fs::rename(staged, path, code);
-    ADATAPE_CHECK(!code, path.string(), "cannot write: ", code.message());
-  }
+  if (replaces) replace_by_staged(path);
   int64_t kept = 0;
   for (const int64_t step : list_checkpoints(output)) {
     if (step > state.step || ++kept > keep) fs::remove_all(checkpoint_path(output, step), ignored);
@@ -147,6 +175,7 @@ void write_checkpoint(const std::string& output, const TrainState& state, const 
 
 std::optional<TrainState> read_newest_checkpoint(const std::string& output, Model& model, AdamW& optimizer,
                                                  const std::function<void(const std::string&)>& note) {
+  finish_replacements(output);
   remove_partial_files(fs::path(output));
   remove_partial_files(fs::path(output) / "checkpoints");
   std::string first_reason;
@@ -161,7 +190,7 @@ std::optional<TrainState> read_newest_checkpoint(const std::string& output, Mode
     }
   }
   ADATAPE_CHECK(first_reason.empty(), output, "no checkpoint can be read (", first_reason, "); remove ",
-                (fs::path(output) / "checkpoints").string(), " to begin again");
+                (fs::path(output) / "checkpoints").string(), " and model.safetensors beside it to begin again");
   return std::nullopt;
 }
 

@@ -50,16 +50,18 @@ struct TrainState {
   int64_t draw() const { return static_cast<int64_t>(draws.size()) - 1; }
 };
 
-// Writes output/checkpoints/step_N (N = state.step) as one step, then removes all but the `keep` newest ones, and those of later steps
-// (which a resume could not read). Error with the system's reason; older checkpoints are then untouched.
+// Writes output/checkpoints/step_N (N = state.step), then removes all but the `keep` newest ones, and those of later steps (which a resume
+// could not read). A process may be killed at any moment: step_N, or what it replaces, is there whole, the new one as step_N.partial for
+// the moment between removing the old one and taking its name. Error with the system's reason; older checkpoints are then untouched.
 void write_checkpoint(const std::string& output, const TrainState& state, const Model& model, const AdamW& optimizer, int64_t keep);
 
 // Loads the newest checkpoint of output that can be read into model and optimiser. nullopt: there is none. A damaged one is passed over
-// with a line to `note`; Error when all are damaged.
+// with a line to `note`; Error when all are damaged. A replacement that a killed process began is finished first, and what it left half
+// written is removed.
 std::optional<TrainState> read_newest_checkpoint(const std::string& output, Model& model, AdamW& optimizer,
                                                  const std::function<void(const std::string&)>& note);
 
-// Steps of the checkpoints of a run, newest first.
+// Steps of the checkpoints of a run, newest first, those whose replacement is to be finished too. Changes nothing.
 std::vector<int64_t> list_checkpoints(const std::string& output);
 
 }  // namespace adatape

@@ -349,6 +349,36 @@ TEST_F(TrainerTest, PassesOverADamagedCheckpoint) {
   expect_same_run(folder_ / "whole", output, "/checkpoints/step_30");
 }
 
+// A process that was killed while it put a checkpoint in the place of another left the new one under its staged name, beside the old one, a
+// part of it, or nothing.
+TEST_F(TrainerTest, FinishesTheReplacementOfACheckpoint) {
+  train(folder_ / "whole");
+  for (const std::string old : {"whole", "damaged", "gone"}) {
+    SCOPED_TRACE(old);
+    RunConfig config = tiny_config({"training.keep_checkpoints=1"});
+    TinyModel model;
+    model.on_forward = [](const ForwardOptions& options) {
+      if (options.training && options.step == 23) throw Killed{};
+    };
+    const std::string output = folder_ / ("old_" + old), checkpoint = output + "/checkpoints/step_20";
+    EXPECT_THROW(train(output, config, model), Killed);
+    ASSERT_EQ(list_checkpoints(output), (std::vector<int64_t>{20}));
+    if (old == "gone") {
+      fs::rename(checkpoint, checkpoint + ".partial");
+    } else {
+      fs::copy(checkpoint, checkpoint + ".partial");
+      if (old == "damaged") fs::remove(checkpoint + "/state.json");
+    }
+    EXPECT_EQ(list_checkpoints(output), (std::vector<int64_t>{20}));
+    TinyModel fresh;
+    train(output, config, fresh, true);
+    EXPECT_EQ(fresh.initialized, 0);
+    EXPECT_EQ(fresh.forward_sizes.size(), 10u);  // from step 20
+    EXPECT_FALSE(fs::exists(checkpoint + ".partial"));
+    expect_same_run(folder_ / "whole", output, "/checkpoints/step_30");
+  }
+}
+
 TEST_F(TrainerTest, SaysWhenNoCheckpointCanBeRead) {
   RunConfig config = tiny_config();
   TinyModel model;
