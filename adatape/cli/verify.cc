@@ -6,6 +6,7 @@
 #include "adatape/cli/command.h"
 #include "adatape/convert/golden_case.h"
 #include "adatape/core/check.h"
+#include "adatape/core/utf8.h"
 
 namespace adatape::cli {
 namespace {
@@ -27,12 +28,14 @@ struct VerifyArguments {
 
 void print(const CaseResult& result) {
   if (!result.compared) {
-    std::cout << result.name << ": " << result.tensors.size() << " tensors produced, not compared (no expected.safetensors)\n";
+    std::cout << for_terminal(result.name) << ": " << result.tensors.size()
+              << " tensors produced, not compared (no expected.safetensors)\n";
     return;
   }
-  std::cout << result.name << '\n';
+  std::cout << for_terminal(result.name) << '\n';
   for (const TensorComparison& comparison : result.comparisons) {
-    std::cout << "  " << (comparison.passed ? "ok    " : "FAILED") << "  " << std::left << std::setw(96) << comparison.name << std::right;
+    std::cout << "  " << (comparison.passed ? "ok    " : "FAILED") << "  " << std::left << std::setw(96) << for_terminal(comparison.name)
+              << std::right;
     if (!comparison.note.empty()) {
       std::cout << "  " << comparison.note << '\n';
     } else {

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "adatape/core/utf8.h"
+
 namespace adatape {
 namespace {
 
@@ -51,7 +53,9 @@ Progress::Progress(std::string title, int64_t total, std::string unit, bool quie
       terminal_(::isatty(STDERR_FILENO) == 1),
       start_(std::chrono::steady_clock::now()),
       first_update_(start_),
-      drawn_(start_) {}
+      drawn_(start_) {
+  title_ = for_terminal(title_);  // a label of someone else's configuration, say
+}
 
 Progress::~Progress() {
   // Work that threw leaves its line behind; what is printed next must not begin in its middle.

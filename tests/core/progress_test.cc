@@ -34,6 +34,14 @@ TEST(Progress, PlainOutputIsOneLineForShortWork) {
   EXPECT_THAT(text, Not(HasSubstr("\x1b")));
 }
 
+TEST(Progress, TitlesDoNotSteerATerminal) {
+  const std::string text = printed([] {
+    Progress progress("red\x1b[31m", 2, "steps");
+    progress.finish();
+  });
+  EXPECT_THAT(text, ::testing::StartsWith("red\\x1b[31m  0/2 steps"));
+}
+
 TEST(Progress, UnknownTotalAndFinalDetail) {
   const std::string text = printed([] {
     Progress progress("reading", 0, "examples");
