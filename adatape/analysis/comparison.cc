@@ -10,6 +10,7 @@
 #include "adatape/analysis/covariate_means.h"
 #include "adatape/core/check.h"
 #include "adatape/core/number_text.h"
+#include "adatape/train/run_record.h"
 #include "adatape/train/tape_calibration.h"
 
 namespace adatape {
@@ -20,8 +21,12 @@ Comparison read_comparison(const std::vector<std::string>& folders, const std::s
   RunFolders read = read_run_folders(folders);
   comparison.unfinished = std::move(read.unfinished);
   comparison.runs = std::move(read.finished);
-  ADATAPE_CHECK(!comparison.runs.empty(), "compare", "expected at least one finished run (a folder with result.json), got ",
-                comparison.unfinished.size(), " unfinished; go on with them by `adatape train --output RUN --resume`");
+  const std::vector<std::string>& without = comparison.unfinished;
+  const auto resumable = std::count_if(without.begin(), without.end(), can_resume), models = std::ssize(without) - resumable;
+  ADATAPE_CHECK(!comparison.runs.empty(), "compare", "expected at least one finished run (a folder with result.json), got ", resumable,
+                " unfinished", models > 0 ? concat(" and ", models, " of a model alone, which has no run to compare") : "",
+                resumable > 0 ? "; go on with what is unfinished by `adatape train --output RUN --resume`"
+                              : "; `adatape evaluate MODEL` measures a model alone");
   comparison.models = gather(comparison.runs);
   for (const FinishedRun& run : comparison.runs) comparison.curves.push_back(read_curves(run.folder));
   return comparison;

@@ -16,6 +16,7 @@
 #include "adatape/core/files.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
+#include "adatape/train/run_record.h"
 #include "adatape/train/version.h"
 
 namespace adatape {
@@ -256,7 +257,7 @@ std::string family_html(const Comparison& comparison, const std::vector<Benchmar
                      escape_html(comparison.measurements[i].problem), "</p>\n"));
   }
   for (const std::string& folder : comparison.unfinished)
-    page.html(concat("<p class=\"note\">", escape_html(folder), " is left out: it has no result.json, so it is unfinished.</p>\n"));
+    page.html(concat("<p class=\"note\">", escape_html(folder), " is left out: ", why_without_result(folder), ".</p>\n"));
   add_summary(page, comparison);
   add_savings(page, benchmarks);
   for (const auto& [task, models] : tasks) add_task(page, comparison, task, models);

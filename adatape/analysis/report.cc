@@ -17,6 +17,7 @@
 #include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/data/write_png.h"
+#include "adatape/train/run_record.h"
 #include "adatape/train/version.h"
 
 namespace adatape {
@@ -159,7 +160,7 @@ void add_problems(Page& page, const Comparison& comparison) {
                      "</p>\n"));
   }
   for (const std::string& folder : comparison.unfinished) {
-    page.html(concat("<p class=\"note\">", escape_html(folder), " is left out: it has no result.json, so it is unfinished.</p>\n"));
+    page.html(concat("<p class=\"note\">", escape_html(folder), " is left out: ", why_without_result(folder), ".</p>\n"));
   }
 }
 

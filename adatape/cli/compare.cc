@@ -17,6 +17,7 @@
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
+#include "adatape/train/run_record.h"
 
 namespace adatape::cli {
 namespace {
@@ -68,9 +69,11 @@ int compare(const CompareArguments& arguments) {
   const c10::Device device = parse_device(arguments.device);
   Comparison comparison = arguments.family ? read_family(arguments.runs, command_line()) : read_comparison(arguments.runs, command_line());
   for (const std::string& folder : comparison.unfinished) {
-    std::cerr << "adatape: " << folder
-              << " is left out: it has no result.json, so it is unfinished; go on with it by `adatape train --output " << folder
-              << " --resume`" << std::endl;
+    const std::string word = shell_quote(folder);
+    std::cerr << "adatape: " << folder << " is left out: " << why_without_result(folder)
+              << (can_resume(folder) ? "; go on with it by `adatape train --output " + word + " --resume`"
+                                     : "; `adatape evaluate " + word + "` measures it")
+              << std::endl;
   }
   if (arguments.speed) {
     Progress timing("timing", static_cast<int64_t>(comparison.models.size()), "models", /*quiet=*/arguments.json);

@@ -11,7 +11,6 @@
 #include "adatape/cli/command.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
-#include "adatape/core/files.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
@@ -93,8 +92,8 @@ int train(const TrainArguments& arguments) {
   RunConfig config = RunConfig::from_document(document);
 
   if (inspect_output(output, config, arguments.resume) == OutputState::kFinished) {
-    std::cout << output << " is finished; its results are in result.json:\n"
-              << summarize_result(nlohmann::ordered_json::parse(read_file(output + "/result.json")));
+    const std::string summary = summarize_result(read_result(output));
+    std::cout << output << " is finished; its results are in result.json:\n" << summary;
     return 0;
   }
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
@@ -104,8 +103,8 @@ int train(const TrainArguments& arguments) {
   if (!arguments.quiet) {
     double parameters = 0;
     for (const auto& [name, tensor] : parameters_of(*model)) parameters += static_cast<double>(tensor.numel());
-    std::cerr << "adatape: training " << config.label << " (" << format_count(parameters) << " parameters) on " << config.task->name << ", "
-              << device << ", " << at::get_num_threads() << " threads, into " << output << std::endl;
+    std::cerr << "adatape: training " << for_terminal(config.label) << " (" << format_count(parameters) << " parameters) on "
+              << config.task->name << ", " << device << ", " << at::get_num_threads() << " threads, into " << output << std::endl;
   }
   const std::vector<std::string> notes = task->notes();
   const auto tell = [&](const std::string& note) {

@@ -19,6 +19,7 @@
 #include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
+#include "adatape/core/utf8.h"
 #include "adatape/train/config_difference.h"
 #include "adatape/train/version.h"
 
@@ -37,6 +38,13 @@ std::string utc_now() {
   return text.data();
 }
 
+void check_nothing_is_lost(const std::string& output) {
+  ADATAPE_CHECK(
+      can_resume(output), output,
+      "expected a checkpoint to go on from, found model.safetensors alone (an imported model, or a run whose checkpoints were "
+      "removed), which training from step 0 would overwrite; choose another --output, or remove model.safetensors to begin again");
+}
+
 }  // namespace
 
 OutputState inspect_output(const std::string& output, RunConfig& config, bool resume) {
@@ -47,12 +55,16 @@ OutputState inspect_output(const std::string& output, RunConfig& config, bool re
     holds_run = holds_run || fs::exists(folder / name);
   }
   if (!resume) {
-    ADATAPE_CHECK(!holds_run, output, "holds a run already; go on with it by --resume, or choose another --output");
+    ADATAPE_CHECK(!holds_run, output,
+                  can_resume(output) || fs::exists(folder / "result.json")
+                      ? "holds a run already; go on with it by --resume, or choose another --output"
+                      : "holds a model already; choose another --output");
     return OutputState::kFresh;
   }
   ADATAPE_CHECK(fs::exists(folder), output, "no such folder, so there is no run to resume; leave --resume away to begin one");
   if (!fs::exists(folder / "config.toml")) {
     ADATAPE_CHECK(!holds_run || list_checkpoints(output).empty(), output, "config.toml is missing, so the run cannot be resumed");
+    check_nothing_is_lost(output);
     return OutputState::kFresh;
   }
   RunConfig before = RunConfig::from_document(ConfigDocument::from_file((folder / "config.toml").string()));
@@ -60,7 +72,19 @@ OutputState inspect_output(const std::string& output, RunConfig& config, bool re
     throw Error(concat(output, ": the run was begun with ", difference->key, " = ", difference->before, ", now it is ", difference->after,
                        "; resume with the same configuration, or choose another --output"));
   }
-  return fs::exists(folder / "result.json") ? OutputState::kFinished : OutputState::kUnfinished;
+  if (fs::exists(folder / "result.json")) return OutputState::kFinished;
+  check_nothing_is_lost(output);
+  return OutputState::kUnfinished;
+}
+
+bool can_resume(const std::string& output) {
+  return !fs::exists(fs::path(output) / "model.safetensors") || !list_checkpoints(output).empty();
+}
+
+std::string why_without_result(const std::string& output) {
+  return can_resume(output)
+             ? "it has no result.json, so it is unfinished"
+             : "it has no result.json and no checkpoint, so it is no run: an imported model, or one of which only the model was kept";
 }
 
 FolderLock::FolderLock(const std::string& folder) : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
@@ -173,7 +197,8 @@ std::string summarize_result(const ordered_json& result) {
   const auto draws = result.at("draws").get<int64_t>();
   std::string text;
   const auto line = [&](const std::string& name, const std::string& value) {
-    text += concat("  ", name, std::string(name.size() < 21 ? 21 - name.size() : 1, ' '), value, "\n");
+    // Words of a configuration, which may be someone else's.
+    text += concat("  ", for_terminal(name), std::string(name.size() < 21 ? 21 - name.size() : 1, ' '), for_terminal(value), "\n");
   };
   line("model", concat(result.at("model").get<std::string>(), " on ", result.at("task").get<std::string>(), ", seed ",
                        result.at("seed").dump(), ", ", format_count(number("parameters")), " parameters"));
@@ -181,7 +206,8 @@ std::string summarize_result(const ordered_json& result) {
                                number_text("%.4g", number("loss"))));
   if (result.contains("answer_accuracy")) line("answers right", percent_text(number("answer_accuracy")));
   if (result.contains("described")) {
-    for (const auto& [name, value] : result["described"].items()) line(name, number_text("%.4f", value.get<double>()));
+    for (const auto& [name, value] : result["described"].items())
+      line(name, number_text("%.4f", value.is_number() ? value.get<double>() : std::nan("")));
   }
   line("validation accuracy", concat(percent_text(number("validation_accuracy")), " at step ", result.at("best_step").dump()));
   line("steps", draws == 1 ? result.at("steps").dump() : concat(result.at("steps").dump(), " in ", draws, " draws of the weights"));
@@ -198,6 +224,18 @@ std::string summarize_result(const ordered_json& result) {
   line("cost", concat(format_count(number("flops"), "FLOPs"), " an example, ", format_count(number("examples_per_second")),
                       " examples/s on ", result.at("device").get<std::string>(), " (", result.at("threads").dump(), " threads)"));
   return text;
+}
+
+ordered_json read_result(const std::string& output) {
+  const std::string path = (fs::path(output) / "result.json").string();
+  try {
+    ordered_json result = ordered_json::parse(read_file(path));
+    summarize_result(result);  // throws where something is missing that it shows
+    return result;
+  } catch (const ordered_json::exception& error) {
+    throw Error(concat(path, ": expected the results of a finished run, got something else (", error.what(),
+                       "); remove the file and resume: the test is then taken again"));
+  }
 }
 
 std::string shell_quote(const std::string& word) {

@@ -14,6 +14,7 @@
 #include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/signals.h"
+#include "adatape/core/utf8.h"
 #include "adatape/nn/mixed_precision.h"
 #include "adatape/train/evaluate.h"
 #include "adatape/train/gradients.h"
@@ -82,6 +83,8 @@ nlohmann::ordered_json Trainer::run() {
   started_ = Clock::now();
   make_directories(options_.output);
   const FolderLock lock(options_.output);
+  // Looked at by the caller already, but until the lock was taken another process may have trained here.
+  if (inspect_output(options_.output, config_, options_.resume) == OutputState::kFinished) return read_result(options_.output);
   open_folder();
   const TrainingConfig& training = config_.training;
   prefetcher_ = std::make_unique<Prefetcher>(
@@ -110,7 +113,7 @@ nlohmann::ordered_json Trainer::run() {
 
 void Trainer::open_folder() {
   const auto note = [this](const std::string& line) {
-    if (!options_.quiet) std::fprintf(stderr, "adatape: %s\n", line.c_str());
+    if (!options_.quiet) std::fprintf(stderr, "adatape: %s\n", for_terminal(line).c_str());
   };
   if (options_.resume) {
     if (auto state = read_newest_checkpoint(options_.output, model_, optimizer_, note)) {

@@ -32,9 +32,10 @@ class Trainer {
   Trainer(RunConfig& config, const Task& task, Model& model, TrainOptions options);
   ~Trainer();
 
-  // Trains to the end, loads the best weights into the model, evaluates them on the test split and returns the content of result.json.
+  // Trains to the end, loads the best weights into the model, evaluates them on the test split and returns the content of result.json; of a
+  // run that is finished already, that alone.
   // Throws Interrupted after saving when a stop was requested (core/signals.h); Error when loss or gradients stop being finite (the last
-  // checkpoint stays as it is), when files cannot be written, or when another process trains into the folder.
+  // checkpoint stays as it is), when files cannot be written, when another process trains into the folder, or as inspect_output has it.
   nlohmann::ordered_json run();
 
  private:

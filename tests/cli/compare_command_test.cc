@@ -113,7 +113,16 @@ TEST_F(CompareCommandTest, UnfinishedRunsAreLeftOut) {
   EXPECT_THAT(outcome.errors, HasSubstr("adatape: two is left out: it has no result.json"));
   EXPECT_EQ(json::parse(content_of(path("out/results.json")))["runs"].size(), 1u);
   EXPECT_THAT(content_of(path("out/report.html")), HasSubstr("two is left out"));
-  EXPECT_THAT(error_of("compare two -o nothing"), HasSubstr("expected at least one finished run"));
+  EXPECT_THAT(outcome.errors, HasSubstr("go on with it by `adatape train --output two --resume`"));
+  EXPECT_THAT(error_of("compare two -o nothing"),
+              AllOf(HasSubstr("expected at least one finished run"), HasSubstr("got 1 unfinished; go on with")));
+  // Without a checkpoint there is no run to go on with.
+  std::filesystem::remove_all(path("two/checkpoints"));
+  const Outcome model = run("compare one two -o out");
+  EXPECT_EQ(model.status, 0);
+  EXPECT_THAT(model.errors, AllOf(HasSubstr("two is left out: it has no result.json and no checkpoint"),
+                                  HasSubstr("`adatape evaluate two` measures it")));
+  EXPECT_THAT(model.errors, Not(HasSubstr("--resume")));
   EXPECT_FALSE(exists("nothing"));
 }
 

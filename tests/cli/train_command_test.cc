@@ -8,6 +8,7 @@ using nlohmann::json;
 using ::testing::AllOf;
 using testing::content_of;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::Outcome;
 
 class TrainCommandTest : public testing::ProgramTest {
@@ -49,6 +50,8 @@ TEST_F(TrainCommandTest, TrainsIntoTheDefaultFolder) {
   EXPECT_THAT(error_of("train tiny.toml"),
               HasSubstr("runs/tiny: holds a run already; go on with it by --resume, or choose another --output"));
   EXPECT_THAT(error_of("train tiny.toml --resume --seed 3 --set training.steps=50"), HasSubstr("training.steps = 40, now it is 50"));
+  write("runs/tiny/result.json", "[]");
+  EXPECT_THAT(error_of("train --output runs/tiny --resume"), HasSubstr("runs/tiny/result.json: expected the results of a finished run"));
 }
 
 TEST_F(TrainCommandTest, PathsMayBeAnyBytes) {
@@ -58,6 +61,15 @@ TEST_F(TrainCommandTest, PathsMayBeAnyBytes) {
     const json record = json::parse(content_of(path("gro\xdf") + file));
     EXPECT_THAT(record["command"].get<std::string>(), HasSubstr("gro\xef\xbf\xbd")) << file;
   }
+}
+
+TEST_F(TrainCommandTest, LabelsDoNotSteerATerminal) {
+  write("red.toml", "label = \"red\\u001b[31m\"\n" + content_of(path("tiny.toml")));
+  const std::string shown = "red\\x1b[31m";
+  const Outcome outcome = run("train red.toml --set training.steps=3 -o red");
+  ASSERT_EQ(outcome.status, 0) << outcome.errors;
+  EXPECT_THAT(outcome.errors, AllOf(HasSubstr("training " + shown + " ("), HasSubstr(shown + "  3/3 steps"), Not(HasSubstr("\x1b"))));
+  EXPECT_THAT(outcome.output, AllOf(HasSubstr(shown + " on parity"), Not(HasSubstr("\x1b"))));
 }
 
 TEST_F(TrainCommandTest, QuietSaysNothingOnStderr) {

@@ -30,11 +30,12 @@ TEST_F(VerifyCommandTest, AFailureIsStatusOne) {
   const std::string name = copy("vit_timm_gap");
   NamedTensors expected = read_safetensors(path(name + "/expected.safetensors")).tensors;
   expected["logits"] += 1e-3;
-  expected["more"] = at::zeros({1});
+  expected["more\x1b[31m"] = at::zeros({1});
   write_safetensors(path(name + "/expected.safetensors"), expected);
   const Outcome outcome = run("verify " + name + " " + kGoldenRoot + "vit_timm");
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_THAT(outcome.output, AllOf(HasSubstr("FAILED  logits"), HasSubstr("not produced"), HasSubstr("1 of 2 compared cases passed")));
+  EXPECT_THAT(outcome.output, AllOf(HasSubstr("FAILED  logits"), HasSubstr("FAILED  more\\x1b[31m "), HasSubstr("not produced"),
+                                    HasSubstr("1 of 2 compared cases passed")));
 }
 
 TEST_F(VerifyCommandTest, OutputWithoutExpectations) {
@@ -122,6 +123,17 @@ TEST_F(ImportCommandTest, TheRecordIsTheCommandAsTyped) {
   };
   EXPECT_EQ(recorded("made"), "adatape " + command + "made");
   EXPECT_THAT(recorded("gro\xdf"), HasSubstr("gro\xef\xbf\xbd"));  // a path may be any bytes, JSON may not
+}
+
+TEST_F(ImportCommandTest, TrainingDoesNotOverwriteWhatWasImported) {
+  ASSERT_EQ(run("import --from scenic flat.toml " + case_ + "weights.safetensors --output made").status, 0);
+  const std::string weights = testing::content_of(path("made/model.safetensors"));
+  EXPECT_THAT(error_of("train --output made --resume"),
+              AllOf(HasSubstr("made: expected a checkpoint to go on from, found model.safetensors alone"), HasSubstr("another --output")));
+  EXPECT_THAT(error_of("train flat.toml --output made"), HasSubstr("made: holds a model already; choose another --output"));
+  EXPECT_THAT(error_of("compare made --output out"),
+              HasSubstr("got 0 unfinished and 1 of a model alone, which has no run to compare; `adatape evaluate MODEL` measures"));
+  EXPECT_EQ(testing::content_of(path("made/model.safetensors")), weights);
 }
 
 TEST_F(ImportCommandTest, BadImportsAreOneLineAndLeaveNothing) {
