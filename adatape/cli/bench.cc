@@ -7,6 +7,7 @@
 #include "adatape/analysis/model_speed.h"
 #include "adatape/analysis/report.h"
 #include "adatape/cli/command.h"
+#include "adatape/cli/output_folder.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
 #include "adatape/core/json_text.h"
@@ -70,6 +71,8 @@ int bench(const BenchArguments& arguments) {
   SpeedOptions options = arguments.speed;
   options.device = parse_device(arguments.device);
   const std::vector<const ModelPreset*> presets = chosen(arguments);
+  check_output_folder(arguments.output);
+  plotly_script();  // what would keep the page from being written is an error before the measuring, not after it
   const int64_t passes = 1 + options.repeats;
   Progress progress("timing", static_cast<int64_t>(presets.size()) * passes, "passes", /*quiet=*/arguments.json);
   std::vector<ModelSpeed> speeds;

@@ -65,6 +65,7 @@ int compare(const CompareArguments& arguments) {
   const std::vector<BenchmarkResult> benchmarks =
       arguments.benchmarks.empty() ? std::vector<BenchmarkResult>{} : read_benchmarks(arguments.benchmarks);
   check_output_folder(arguments.output);
+  plotly_script();  // what would keep the page from being written is an error before the measuring, not after it
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   const c10::Device device = parse_device(arguments.device);
   Comparison comparison = arguments.family ? read_family(arguments.runs, command_line()) : read_comparison(arguments.runs, command_line());

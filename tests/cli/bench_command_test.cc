@@ -30,6 +30,12 @@ TEST_F(BenchCommandTest, PathsMayBeAnyBytes) {
   EXPECT_THAT(nlohmann::json::parse(outcome.output)["command"].get<std::string>(), HasSubstr("gro\xef\xbf\xbd"));
 }
 
+// One line on stderr: nothing was timed.
+TEST_F(BenchCommandTest, PlacesThatCannotBeWrittenAreFoundFirst) {
+  EXPECT_THAT(error_of("bench models --families vit --sizes tiny --patches 32 --image-size 64 --batch 1 --repeats 1 --output tiny.toml"),
+              ::testing::AllOf(HasSubstr("cannot write tiny.toml: "), HasSubstr("choose another --output")));
+}
+
 TEST_F(BenchCommandTest, UnknownNamesGetTheNearestOne) {
   EXPECT_THAT(error_of("bench models --models vit_tiny_patch8_224"), HasSubstr("did you mean \"vit_tiny_patch"));
   EXPECT_THAT(error_of("bench models --sizes huge --families vit"), HasSubstr("got \"vit_huge_patch16_224\""));
