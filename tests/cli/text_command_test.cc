@@ -131,6 +131,7 @@ TEST_F(TextCommandTest, ImportsGpt2) {
       error_of("forward model --input more.safetensors --output none.safetensors --threads 1"),
       HasSubstr("more.safetensors: expected no other tensors than this model reads (cotangent, offsets, symbols), got `decoder_ids`"));
   EXPECT_LE((read_safetensors(path("out.safetensors")).tensors.at("logits") - expected).abs().max().item<double>(), 1e-4);
+  EXPECT_THAT(error_of("generate model --prompt Once"), HasSubstr("expected task.vocabulary = 256 to read bytes, got 29"));
   EXPECT_THAT(error_of("import --from transformers imported.toml " + std::string(kGolden) + "text_t5/weights.safetensors --output other"),
               HasSubstr("is not a name of transformers' GPT2LMHeadModel"));
   EXPECT_THAT(error_of("import --from transformers imported.toml " + folder + "weights.safetensors --set model.blocks=3 --output other"),

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "adatape/core/check.h"
+#include "tests/error_of.h"
 
 namespace adatape {
 namespace {
@@ -122,10 +123,14 @@ TEST_F(LanguageModellingTest, AnEncoderReadsThePrefix) {
 }
 
 TEST_F(LanguageModellingTest, TextToSymbolsAndBack) {
-  const LanguageModellingConfig made = config();
+  LanguageModellingConfig made = config();
   const std::string text = "\xc3\xa4 b\n";
   EXPECT_EQ(made.read_text(text), (std::vector<int64_t>{0xc3, 0xa4, ' ', 'b', '\n'}));
   EXPECT_EQ(made.write_text(made.read_text(text)), text);
+  // Ids of another tokeniser are no bytes.
+  made.vocabulary = 50257;
+  EXPECT_THAT(error_of([&] { made.read_text(text); }), HasSubstr("expected task.vocabulary = 256 to read bytes, got 50257; the ids of"));
+  EXPECT_THAT(error_of([&] { made.write_text({15496}); }), HasSubstr("expected task.vocabulary = 256"));
 }
 
 TEST_F(LanguageModellingTest, WhatIsMissingIsSaid) {

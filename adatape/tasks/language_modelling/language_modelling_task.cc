@@ -17,6 +17,12 @@ namespace {
 constexpr char kLanguageModellingWhere[] = "task language_modelling";
 constexpr int64_t kLanguageModellingBytes = 256;
 
+// Symbols are bytes, but for imported weights: ids of a tokeniser that is not here would be taken for bytes, and written as such.
+void check_symbols_are_bytes(int64_t vocabulary) {
+  ADATAPE_CHECK(vocabulary == kLanguageModellingBytes, kLanguageModellingWhere, "expected task.vocabulary = 256 to read bytes, got ",
+                vocabulary, "; the ids of another tokeniser are what `adatape forward` takes");
+}
+
 }  // namespace
 
 void LanguageModellingConfig::fields(FieldVisitor& visit) {
@@ -48,12 +54,14 @@ InputSpec LanguageModellingConfig::input_spec() const {
 }
 
 std::vector<int64_t> LanguageModellingConfig::read_text(const std::string& text) const {
+  check_symbols_are_bytes(vocabulary);
   std::vector<int64_t> symbols;
   for (const char byte : text) symbols.push_back(static_cast<uint8_t>(byte));
   return symbols;
 }
 
 std::string LanguageModellingConfig::write_text(const std::vector<int64_t>& symbols) const {
+  check_symbols_are_bytes(vocabulary);
   std::string text;
   for (const int64_t symbol : symbols) text += static_cast<char>(static_cast<uint8_t>(symbol));
   return text;
@@ -69,8 +77,7 @@ std::string whole_text(const std::string& path) {
 
 const LanguageModellingConfig& checked(const LanguageModellingConfig& config) {
   config.validate();
-  ADATAPE_CHECK(config.vocabulary == kLanguageModellingBytes, kLanguageModellingWhere, "expected task.vocabulary = 256 to read bytes, got ",
-                config.vocabulary);
+  check_symbols_are_bytes(config.vocabulary);
   return config;
 }
 
