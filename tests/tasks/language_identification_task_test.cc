@@ -189,6 +189,9 @@ TEST_F(LanguageIdentification, WhatIsMissingIsSaid) {
   EXPECT_EQ(refusal_of([&] { task_of(config()); }),
             "task language_identification: expected at least 40960 bytes of text in " + (folder_ / "nl").string() + " (\"nl\"), got 11");
   fs::remove_all(folder_ / "nl");
+  write("gro\xdf", blocks(0x40, kBlocks));
+  EXPECT_THAT(refusal_of([&] { task_of(config()); }), HasSubstr(": expected languages with names in UTF-8, got \"gro?\"; rename it"));
+  fs::remove(folder_ / "gro\xdf");
   write("de.txt", "again");
   EXPECT_THAT(refusal_of([&] { task_of(config()); }), HasSubstr("expected different names of languages, got \"de\" twice; rename one"));
 }

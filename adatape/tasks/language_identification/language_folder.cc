@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "adatape/core/check.h"
+#include "adatape/core/utf8.h"
 
 namespace adatape {
 
@@ -25,6 +26,10 @@ std::vector<LanguageText> find_languages(const std::string& path, const std::str
     }
   }
   if (loose && loose_files != "each") languages.push_back({loose_files, path, true});
+  for (const LanguageText& language : languages) {  // config.toml names them, and TOML is UTF-8
+    ADATAPE_CHECK(is_utf8(language.name), path, "expected languages with names in UTF-8, got \"", printable(language.name),
+                  "\"; rename it");
+  }
   std::sort(languages.begin(), languages.end(), [](const LanguageText& a, const LanguageText& b) { return a.name < b.name; });
   const auto twice =
       std::adjacent_find(languages.begin(), languages.end(), [](const LanguageText& a, const LanguageText& b) { return a.name == b.name; });

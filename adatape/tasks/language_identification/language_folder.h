@@ -14,7 +14,7 @@ struct LanguageText {
 
 // The languages of a folder by name. loose_files: "each" file beside the sub-folders is a language, or they are together the one of that
 // name. Links and folders called `skip` are passed over, files of names that begin with a dot too. Throws Error where there is no such
-// folder, with hint behind it, and where a name comes twice.
+// folder, with hint behind it, and where a name comes twice or is not UTF-8.
 std::vector<LanguageText> find_languages(const std::string& path, const std::string& loose_files, const std::string& skip,
                                          const std::string& hint);
 
