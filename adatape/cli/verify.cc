@@ -14,8 +14,9 @@ namespace {
 constexpr const char* kVerifyMore =
     "A golden case is a small model whose answers an independent implementation computed: a folder with case.json,\n"
     "weights.safetensors, inputs.safetensors and expected.safetensors. Each expected tensor is compared\n"
-    "(|got - expected| <= tolerance x max(1, max |expected|), integers equal); one that is not produced is a failure.\n"
-    "Exit status 1 when a tensor is past its tolerance. Without expected.safetensors nothing is compared (status 0).\n"
+    "(|got - expected| <= tolerance x max(1, max |expected|), integers equal); one that is not produced is a failure,\n"
+    "and so is expected.safetensors without a tensor to compare.\n"
+    "Exit status 1 when a case fails. Without expected.safetensors nothing is compared (status 0).\n"
     "\n"
     "Examples:\n"
     "  adatape verify tests/golden/*\n"
@@ -33,6 +34,7 @@ void print(const CaseResult& result) {
     return;
   }
   std::cout << for_terminal(result.name) << '\n';
+  if (result.comparisons.empty()) std::cout << "  FAILED  expected.safetensors holds no tensor to compare\n";
   for (const TensorComparison& comparison : result.comparisons) {
     std::cout << "  " << (comparison.passed ? "ok    " : "FAILED") << "  " << std::left << std::setw(96) << for_terminal(comparison.name)
               << std::right;

@@ -39,6 +39,11 @@ TensorComparison compare(const std::string& name, const at::Tensor& expected, co
     comparison.note = concat("expected shape ", expected.sizes(), ", got ", got.sizes());
     return comparison;
   }
+  // As integers 0.9 would be 0, and as floats 3 within a tolerance of what is no count.
+  if (at::isFloatingType(got.scalar_type()) != at::isFloatingType(expected.scalar_type())) {
+    comparison.note = concat("expected dtype ", expected.scalar_type(), ", got ", got.scalar_type());
+    return comparison;
+  }
   if (!at::isFloatingType(expected.scalar_type())) {
     comparison.largest_error = static_cast<double>((got.to(at::kLong) != expected.to(at::kLong)).sum().item<int64_t>());
     comparison.passed = comparison.largest_error == 0;
@@ -48,14 +53,16 @@ TensorComparison compare(const std::string& name, const at::Tensor& expected, co
   const double largest = expected.numel() > 0 ? wanted.abs().max().item<double>() : 0;
   comparison.largest_error = expected.numel() > 0 ? (got.to(at::kDouble) - wanted).abs().max().item<double>() : 0;
   comparison.tolerance = tolerance * std::max(1.0, largest);
-  comparison.passed = comparison.largest_error <= comparison.tolerance;  // false for NaN
+  // False for NaN; where infinity is expected every tolerance is infinite, too.
+  comparison.passed = std::isfinite(comparison.largest_error) && comparison.largest_error <= comparison.tolerance;
   return comparison;
 }
 
 }  // namespace
 
 bool CaseResult::passed() const {
-  return std::all_of(comparisons.begin(), comparisons.end(), [](const TensorComparison& comparison) { return comparison.passed; });
+  return !comparisons.empty() &&
+         std::all_of(comparisons.begin(), comparisons.end(), [](const TensorComparison& comparison) { return comparison.passed; });
 }
 
 const at::Tensor& tensor_of(const NamedTensors& tensors, const std::string& name) {

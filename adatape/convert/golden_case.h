@@ -15,7 +15,7 @@ struct TensorComparison {
   double largest_error = 0;  // |got - expected|; for integers the number of places that differ
   double tolerance = 0;      // already times max(1, max |expected|)
   bool passed = false;
-  std::string note;  // shapes that differ ...
+  std::string note;  // shapes that differ, an integer in the place of a floating dtype ...
 };
 
 struct CaseResult {
@@ -23,7 +23,7 @@ struct CaseResult {
   NamedTensors tensors;                       // everything produced, under the names of expected.safetensors
   bool compared = false;                      // expected.safetensors was there
   std::vector<TensorComparison> comparisons;  // empty when not compared
-  bool passed() const;
+  bool passed() const;                        // something was compared, and all of it is equal
 };
 
 // Runs a case folder on a device; what it gives lies on the CPU. Throws Error where the case cannot be read or its model is unknown.

@@ -38,6 +38,15 @@ TEST_F(VerifyCommandTest, AFailureIsStatusOne) {
                                     HasSubstr("1 of 2 compared cases passed")));
 }
 
+TEST_F(VerifyCommandTest, NothingToCompareIsAFailure) {
+  const std::string name = copy("vit_timm");
+  write_safetensors(path(name + "/expected.safetensors"), {});
+  const Outcome outcome = run("verify " + name);
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.output,
+              AllOf(HasSubstr("FAILED  expected.safetensors holds no tensor to compare"), HasSubstr("0 of 1 compared cases passed")));
+}
+
 TEST_F(VerifyCommandTest, OutputWithoutExpectations) {
   const std::string name = copy("adatape_two_tape_layers");
   fs::remove(path(name + "/expected.safetensors"));

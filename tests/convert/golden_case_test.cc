@@ -105,6 +105,37 @@ TEST(GoldenCaseTest, PerturbedExpectationsFail) {
   EXPECT_EQ(std::count_if(result.comparisons.begin(), result.comparisons.end(), [](const TensorComparison& c) { return !c.passed; }), 5);
 }
 
+TEST(GoldenCaseTest, IntegersAndFloatsAreNotTheSame) {
+  const CaseCopy copy("adatape_input_bank_gap");
+  copy.change("expected.safetensors", [](NamedTensors& tensors) {
+    tensors["tape_tokens"] = tensors["tape_tokens"].to(at::kInt);  // what the program gives, cut
+    tensors["tape_length"] = tensors["tape_length"].to(at::kFloat);
+  });
+  const CaseResult result = run_golden_case(copy.folder());
+  EXPECT_EQ(comparison_of(result, "tape_tokens").note, "expected dtype Int, got Float");
+  EXPECT_EQ(comparison_of(result, "tape_length").note, "expected dtype Float, got Int");
+  EXPECT_EQ(std::count_if(result.comparisons.begin(), result.comparisons.end(), [](const TensorComparison& c) { return !c.passed; }), 2);
+}
+
+TEST(GoldenCaseTest, InfinityIsWithinNoTolerance) {
+  const CaseCopy copy("adatape_input_bank_gap");
+  copy.change("expected.safetensors",
+              [](NamedTensors& tensors) { tensors["logits"].view({-1})[3] = std::numeric_limits<float>::infinity(); });
+  EXPECT_FALSE(comparison_of(run_golden_case(copy.folder()), "logits").passed);
+}
+
+TEST(GoldenCaseTest, NothingComparedIsNoSuccess) {
+  const CaseCopy copy("vit_timm");
+  copy.change("expected.safetensors", [](NamedTensors& tensors) {
+    tensors.clear();
+    tensors["published/logits"] = at::zeros({7});
+  });
+  const CaseResult result = run_golden_case(copy.folder());
+  EXPECT_TRUE(result.compared);
+  EXPECT_TRUE(result.comparisons.empty());
+  EXPECT_FALSE(result.passed());
+}
+
 TEST(GoldenCaseTest, PerturbedWeightsFail) {
   const CaseCopy copy("universal_transformer_per_example");
   copy.change("weights.safetensors", [](NamedTensors& tensors) { tensors["output_projection/kernel"].view({-1})[0] += 0.01; });
