@@ -1,5 +1,6 @@
 // The program: a table of commands, and the one place where errors become a line on stderr.
 #include <c10/util/Exception.h>
+#include <signal.h>
 
 #include <CLI/CLI.hpp>
 #include <exception>
@@ -12,6 +13,7 @@
 #include "adatape/core/check.h"
 #include "adatape/core/config.h"
 #include "adatape/core/memory.h"
+#include "adatape/core/signals.h"
 #include "adatape/core/utf8.h"
 #include "adatape/train/run_record.h"
 #include "adatape/train/version.h"
@@ -20,7 +22,6 @@ namespace adatape::cli {
 namespace {
 
 constexpr int kFailed = 2;
-constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells have it
 
 const std::vector<Command> kCommands = {
     {"train", "train a model from a configuration into a run folder; go on with a stopped run", declare_train},
@@ -48,7 +49,7 @@ constexpr const char* kExamples =
     "  adatape evaluate runs/adatape --set model.readers.0.threshold=3\n"
     "  adatape compare runs/*/ --output comparison            a table, and comparison/report.html\n"
     "\n"
-    "`adatape COMMAND --help` tells more. Errors are one line on stderr and exit status 2; Ctrl-C saves and gives 130.";
+    "`adatape COMMAND --help` tells more. Errors are one line on stderr and exit status 2; Ctrl-C saves and gives 130, SIGTERM 143.";
 
 std::string typed_command_line;
 
@@ -130,7 +131,22 @@ bool speaks_of_memory(const std::string& message) {
   return message.find("can't allocate memory") != std::string::npos || message.find("out of memory") != std::string::npos;
 }
 
-constexpr const char* kNoMemory = "out of memory: lower training.batch_size or evaluation.batch_size, or raise training.accumulate";
+// With what this command's own options can do about it.
+std::string no_memory(const std::string& command) {
+  const char* advice = command == "train"      ? ": lower training.batch_size or evaluation.batch_size, or raise training.accumulate"
+                       : command == "evaluate" ? ": lower --batch-size"
+                       : command == "bench"    ? ": lower --batch or --image-size"
+                       : command == "forward"  ? ": give it fewer examples at a time"
+                       : command == "generate" ? ": give fewer prompts or lower --tokens"
+                                               : "";
+  return concat("out of memory", advice);
+}
+
+// 128 and the number of the signal, as shells have it.
+int interrupted_status() {
+  const int number = stop_signal();
+  return 128 + (number != 0 ? number : SIGINT);
+}
 
 }  // namespace
 
@@ -139,18 +155,19 @@ std::string command_line() { return typed_command_line; }
 int guarded_main(int argc, char** argv) {
   typed_command_line = "adatape";
   for (int i = 1; i < argc; ++i) typed_command_line += " " + shell_quote(argv[i]);
+  const std::string command = argc > 1 ? argv[1] : "";
   try {
     return run(argc, argv);
   } catch (const Interrupted& interrupted) {
     std::cerr << "adatape: " << first_line(interrupted.what()) << std::endl;
-    return kInterrupted;
+    return interrupted_status();
   } catch (const Error& error) {
     return fail(error.what());
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
-    return fail(speaks_of_memory(message) ? concat(kNoMemory, " (", first_line(message), ")") : message);
+    return fail(speaks_of_memory(message) ? concat(no_memory(command), " (", first_line(message), ")") : message);
   } catch (const std::bad_alloc&) {
-    return fail(kNoMemory);
+    return fail(no_memory(command));
   } catch (const std::exception& error) {
     return fail(error.what());
   }

@@ -39,7 +39,7 @@ TensorComparison compare(const std::string& name, const at::Tensor& expected, co
     comparison.note = concat("expected shape ", expected.sizes(), ", got ", got.sizes());
     return comparison;
   }
-  // As integers 0.9 would be 0, and as floats 3 within a tolerance of what is no count.
+  // Compared as integers 0.9 would be 0.
   if (at::isFloatingType(got.scalar_type()) != at::isFloatingType(expected.scalar_type())) {
     comparison.note = concat("expected dtype ", expected.scalar_type(), ", got ", got.scalar_type());
     return comparison;

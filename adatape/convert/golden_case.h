@@ -23,7 +23,7 @@ struct CaseResult {
   NamedTensors tensors;                       // everything produced, under the names of expected.safetensors
   bool compared = false;                      // expected.safetensors was there
   std::vector<TensorComparison> comparisons;  // empty when not compared
-  bool passed() const;                        // something was compared, and all of it is equal
+  bool passed() const;                        // something was compared, and all of it passed
 };
 
 // Runs a case folder on a device; what it gives lies on the CPU. Throws Error where the case cannot be read or its model is unknown.

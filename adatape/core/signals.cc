@@ -7,11 +7,12 @@
 namespace adatape {
 namespace {
 
-std::atomic<bool> stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+std::atomic<int> stop{0};  // the signal that asked for it
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
 
 void on_signal(int number) {
-  if (!stop.exchange(true)) return;
+  int none = 0;
+  if (stop.compare_exchange_strong(none, number)) return;
   // A person who asks twice does not want to wait: the default action ends the process, and its exit status tells why.
   ::signal(number, SIG_DFL);
   ::raise(number);
@@ -28,8 +29,9 @@ void install_stop_handlers() {
   ::sigaction(SIGTERM, &action, nullptr);
 }
 
-bool stop_requested() { return stop.load(std::memory_order_relaxed); }
-void request_stop() { stop = true; }
-void clear_stop_request() { stop = false; }
+bool stop_requested() { return stop_signal() != 0; }
+int stop_signal() { return stop.load(std::memory_order_relaxed); }
+void request_stop() { stop = SIGINT; }
+void clear_stop_request() { stop = 0; }
 
 }  // namespace adatape

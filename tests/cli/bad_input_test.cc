@@ -10,6 +10,8 @@ using nlohmann::json;
 using ::testing::AllOf;
 using testing::content_of;
 using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::Outcome;
 
 class BadInputTest : public testing::ProgramTest {
  protected:
@@ -100,6 +102,19 @@ TEST_F(BadInputTest, WeightsThatLie) {
   }
   write("run/model.safetensors", original);
   EXPECT_EQ(run("evaluate run --json").status, 0);  // nothing else was harmed
+}
+
+TEST_F(BadInputTest, MoreMemoryThanThereIs) {
+  // A sanitizer's allocator is to refuse it as well, and not to end the program.
+  ::setenv("ASAN_OPTIONS", "detect_leaks=0:detect_odr_violation=0:allocator_may_return_null=1", 1);
+  ASSERT_EQ(run("train tiny.toml -q --set training.steps=1 -o run").status, 0);
+  // Experts of more bytes than a process can address.
+  const std::string huge = " --set model.width=544 --set model.moe.experts=65536 --set model.moe.ffn_width=1000000";
+  const Outcome trained = run("train tiny.toml -q -o other" + huge), generated = run("generate run --prompt a" + huge);
+  EXPECT_EQ(trained.status, 2);
+  EXPECT_THAT(trained.errors, HasSubstr("out of memory: lower training.batch_size or evaluation.batch_size"));
+  EXPECT_EQ(generated.status, 2);
+  EXPECT_THAT(generated.errors, AllOf(HasSubstr("out of memory: give fewer prompts"), Not(HasSubstr("training."))));
 }
 
 TEST_F(BadInputTest, OtherRunsAndOtherConfigurations) {

@@ -10,13 +10,14 @@ TEST(Signals, TheFirstRaisesTheFlag) {
   install_stop_handlers();
   clear_stop_request();
   EXPECT_FALSE(stop_requested());
-  ::raise(SIGINT);
-  EXPECT_TRUE(stop_requested());
-  clear_stop_request();
-  ::raise(SIGTERM);
-  EXPECT_TRUE(stop_requested());
-  clear_stop_request();
-  EXPECT_FALSE(stop_requested());
+  EXPECT_EQ(stop_signal(), 0);
+  for (const int number : {SIGINT, SIGTERM}) {
+    ::raise(number);
+    EXPECT_TRUE(stop_requested());
+    EXPECT_EQ(stop_signal(), number);
+    clear_stop_request();
+    EXPECT_FALSE(stop_requested());
+  }
   request_stop();
   EXPECT_TRUE(stop_requested());
   clear_stop_request();
