@@ -23,7 +23,7 @@ struct WeightPiece {
   int64_t layer = -1;             // index on the source's first axis where untied blocks are stacked; -1: not stacked
 };
 
-// Weights named as in Scenic (Flax trees joined by "/"): AdaTape, Universal Transformer, ViT. layers: how many steps an untied stack has.
+// Weights named as in Scenic (Flax trees joined by "/"): AdaTape, Universal Transformer, ViT.
 std::vector<WeightPiece> scenic_pieces(const NamedTensors& source, const Model& model);
 // Hugging Face transformers' GPT-2 and T5 (model `gpt` and `t5`).
 std::vector<WeightPiece> transformers_pieces(const NamedTensors& source, const Model& model);
