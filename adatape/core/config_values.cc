@@ -14,13 +14,13 @@ namespace {
 // A bound for people: 1 and 0.5, not 1.0 and 5e-01.
 std::string bound(double value) { return concat(value); }
 
-std::string joined(const std::vector<std::string>& parts) {
+}  // namespace
+
+std::string joined(const std::vector<std::string>& words) {
   std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
   return text;
 }
-
-}  // namespace
 
 std::string type_name(const IntegerRange& range) {
   const bool from = range.minimum != IntegerRange{}.minimum, to = range.maximum != IntegerRange{}.maximum;

@@ -30,6 +30,9 @@ std::string toml_key(const std::string& key);
 std::string toml_list(const std::vector<int64_t>& values);
 std::string toml_list(const std::vector<double>& values);
 
+// "a, b".
+std::string joined(const std::vector<std::string>& words);
+
 // "a" + "b" is "a.b"; an empty prefix is the root.
 std::string dotted(const std::string& prefix, const std::string& name);
 

@@ -2,10 +2,9 @@
 
 #include <ATen/ops/empty.h>
 
-#include <cstring>
-
 #include "adatape/core/check.h"
 #include "adatape/tasks/classification.h"
+#include "adatape/tasks/to_tensor.h"
 
 namespace adatape {
 namespace {
@@ -15,14 +14,6 @@ constexpr int64_t kValidationSize = 100'000, kTestSize = 1'000'000;
 // Sites of the three splits: equal (seed, step, example) at different sites are different streams.
 constexpr uint32_t kTrainingSite = site(Site::kData, 0), kValidationSite = site(Site::kData, 1), kTestSite = site(Site::kData, 2);
 
-// No ATen kernels here, only at::empty: batches are made on threads that must not start an OpenMP team each.
-template <class Value>
-at::Tensor to_tensor(const std::vector<Value>& values, std::vector<int64_t> shape, at::ScalarType type) {
-  at::Tensor tensor = at::empty(shape, type);
-  if (!values.empty()) std::memcpy(tensor.data_ptr<Value>(), values.data(), values.size() * sizeof(Value));
-  return tensor;
-}
-
 }  // namespace
 
 Batch DrawnTask::to_batch(const DrawnExamples& drawn, uint64_t first_example) const {
@@ -30,15 +21,15 @@ Batch DrawnTask::to_batch(const DrawnExamples& drawn, uint64_t first_example) co
   batch.offsets = drawn.offsets;
   const int64_t total = drawn.offsets.back(), asked = static_cast<int64_t>(drawn.labels.size());
   if (spec_.kind == InputSpec::Kind::kVectors) {
-    batch.vectors = to_tensor(drawn.vectors, {total, spec_.dimension}, at::kFloat);
+    batch.vectors = to_tensor(drawn.vectors, {total, spec_.dimension});
   } else {
-    batch.symbols = to_tensor(drawn.symbols, {total}, at::kLong);
+    batch.symbols = to_tensor(drawn.symbols);
   }
   const int64_t answers = spec_.answers_each ? spec_.classes / classes_ : 1;
-  batch.labels = to_tensor(drawn.labels, answers > 1 ? std::vector<int64_t>{total, answers} : std::vector<int64_t>{asked}, at::kLong);
+  batch.labels = to_tensor(drawn.labels, answers > 1 ? std::vector<int64_t>{total, answers} : std::vector<int64_t>{asked});
   std::vector<int64_t> examples;
   for (int64_t i = 0; i < batch.size(); ++i) examples.push_back(static_cast<int64_t>(first_example + static_cast<uint64_t>(i)));
-  batch.examples = to_tensor(examples, {batch.size()}, at::kLong);
+  batch.examples = to_tensor(examples);
   return batch;
 }
 

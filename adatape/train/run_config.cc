@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "adatape/core/check.h"
+#include "adatape/core/config_values.h"
 #include "adatape/models/presets.h"
 #include "adatape/models/registry.h"
 
@@ -15,12 +16,6 @@ std::vector<std::string> names_of(const std::vector<Entry>& registry) {
   std::vector<std::string> names;
   for (const Entry& entry : registry) names.push_back(entry.name);
   return names;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
-  return text;
 }
 
 std::string required_name(const ConfigDocument& document, const std::string& table, const std::vector<std::string>& names) {

@@ -3,12 +3,12 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
 #include "adatape/tasks/classification.h"
+#include "adatape/tasks/to_tensor.h"
 
 namespace adatape {
 namespace {
@@ -17,13 +17,6 @@ constexpr char kAlgorithmicWhere[] = "task algorithmic";
 constexpr int64_t kStart = 0, kStop = 1, kAlgorithmicZero = 2, kPlus = 12, kBlank = 13, kAlgorithmicSymbols = 14;
 constexpr int64_t kHeldOutSize = 100'000;
 constexpr uint64_t kAlgorithmicHeldOutSeed = 0x616c'676f'7269'7468;  // "algorith"
-
-// No ATen kernels here, only at::empty: batches are made on threads that must not start an OpenMP team each.
-at::Tensor to_tensor(const std::vector<int64_t>& values) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
-  if (!values.empty()) std::memcpy(tensor.data_ptr<int64_t>(), values.data(), values.size() * sizeof(int64_t));
-  return tensor;
-}
 
 // Draws `count` examples; random_of(i) is the stream of example i, length_of(i, stream) its digits.
 Batch make_batch(const AlgorithmicConfig& config, int64_t count, uint64_t first_example,

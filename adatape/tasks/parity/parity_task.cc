@@ -3,12 +3,12 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 
 #include "adatape/core/check.h"
 #include "adatape/core/rng.h"
 #include "adatape/tasks/classification.h"
+#include "adatape/tasks/to_tensor.h"
 
 namespace adatape {
 namespace {
@@ -42,13 +42,6 @@ void append_sequence(CounterRng& random, int64_t length, NonzeroRange nonzero, s
     wanted -= chosen;
     symbols.push_back(chosen ? 2 * static_cast<int64_t>(random.below(2)) : 1);
   }
-}
-
-// No ATen kernels here, only at::empty: batches are made on threads that must not start an OpenMP team each.
-at::Tensor to_tensor(const std::vector<int64_t>& values) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
-  if (!values.empty()) std::memcpy(tensor.data_ptr<int64_t>(), values.data(), values.size() * sizeof(int64_t));
-  return tensor;
 }
 
 // One vector an example: the numbers that its symbols stand for, then zeros (behind the shorter sequences of a curriculum).
