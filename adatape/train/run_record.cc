@@ -116,7 +116,9 @@ std::string write_run_json(const std::string& output, const std::string& command
       }
       run.erase("version");
       run["step"] = *resumed_at_step;
-      first["resumed"].push_back(run);
+      ordered_json& resumed = first["resumed"];
+      if (!resumed.is_array()) resumed = ordered_json::array();
+      resumed.push_back(run);
       run = first;
     }
   }

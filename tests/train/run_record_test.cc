@@ -98,6 +98,12 @@ TEST_F(RunRecordTest, DamagedResultsAreNamed) {
   EXPECT_THAT(summarize_result(result), HasSubstr("bits per byte"));
 }
 
+TEST_F(RunRecordTest, ADamagedRecordStopsNoRun) {
+  write_file_atomically(folder_ / "run.json", R"({"device": "cpu", "threads": 1, "resumed": "yes"})");
+  write_run_json(folder_.path(), "again", /*seed=*/1, at::kCPU, /*resumed_at_step=*/7);
+  EXPECT_EQ(nlohmann::json::parse(read_file(folder_ / "run.json"))["resumed"][0]["step"], 7);
+}
+
 TEST_F(RunRecordTest, OneProcessTrainsIntoAFolder) {
   const std::string output = folder_ / "run";
   make_directories(output);
