@@ -79,7 +79,7 @@ template <int kGroups, class X>
 __global__ void __launch_bounds__(32 * kWarps) norm_backward(const X* grad_sum, Groups<const bfloat16> grad, const X* sum,
                                                              const float2* statistics, const float* weight, int64_t count, X* of_sum,
                                                              bfloat16* of_branch, float* partial) {
-  extern __shared__ float shared[];  // [kWarps, 2, dim]
+  extern __shared__ __align__(16) float shared[];  // [kWarps, 2, dim]
   const int lane = threadIdx.x, warp = threadIdx.y, dim = grad.dim;
   Eight of_weight[kGroups], of_bias[kGroups];
 #pragma unroll

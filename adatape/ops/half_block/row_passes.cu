@@ -36,7 +36,7 @@ __global__ void part_rows(const X* x, int64_t count, Groups<bfloat16> out) {
 // GELU's (tanh) derivative at `before` times grad, in bfloat16, and its sum over the rows that a block takes, in partial[block]. A thread
 // holds the same 8 columns of every row that it takes: blockDim.x groups of 8 columns, blockDim.y rows at a time.
 __global__ void __launch_bounds__(512) gelu_gradient(bfloat16* grad, const bfloat16* before, int64_t count, int dim, float* partial) {
-  extern __shared__ float shared[];  // [blockDim.y, blockDim.x * 8]
+  extern __shared__ __align__(16) float shared[];  // [blockDim.y, blockDim.x * 8]
   const int group = blockIdx.x * blockDim.x + threadIdx.x, at = group * 8;
   Eight sum = {};
   if (at < dim) {
@@ -45,7 +45,8 @@ __global__ void __launch_bounds__(512) gelu_gradient(bfloat16* grad, const bfloa
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         constexpr float kBeta = 0.7978845608028654f, kKappa = 0.044715f;  // sqrt(2 / pi)
-        const float v = x.v[i], square = v * v;
+        // Past 15 the derivative is 0 or 1 to the last bit; the square of a huge number would be infinite, and 0 times that no number.
+        const float v = x.v[i] < -15.0f ? -15.0f : x.v[i] > 15.0f ? 15.0f : x.v[i], square = v * v;
         float t;
         asm("tanh.approx.f32 %0, %1;" : "=f"(t) : "f"(kBeta * (v + kKappa * v * square)));
         g.v[i] *= 0.5f * (1 + t) + 0.5f * v * (1 - t * t) * kBeta * (1 + 3 * kKappa * square);
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(512) gelu_gradient(bfloat16* grad, const bfloa
 // Sums over the rows of each example, 256 columns and all rows of one a block: a fixed order, where additions by index have none.
 template <class X>
 __global__ void __launch_bounds__(256) sum_segments(const X* x, const int64_t* offsets, int dim, float* out) {
-  __shared__ float shared[8][256];
+  __shared__ __align__(16) float shared[8][256];
   const int at = (blockIdx.y * 32 + threadIdx.x) * 8;
   Eight sum = {};
   if (at < dim) {

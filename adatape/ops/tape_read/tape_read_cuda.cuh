@@ -102,7 +102,8 @@ __device__ __forceinline__ float2 row_norm(const T* row, int width, float epsilo
 }
 
 // The two halves of the cluster's barrier, for all threads of all its CTAs: what came before an arrival, in shared and in global memory, is
-// seen after the wait. Lanes that took different branches meet first: a warp arrives as one. A CTA alone has the barrier of its own.
+// seen after the wait. Lanes that took different branches meet first: a warp arrives and waits as one. A CTA alone has the barrier of its
+// own.
 __device__ __forceinline__ void cluster_arrive(int ranks) {
   if (ranks == 1) return;
   __syncwarp();
@@ -112,6 +113,7 @@ __device__ __forceinline__ void cluster_wait(int ranks) {
   if (ranks == 1) {
     __syncthreads();
   } else {
+    __syncwarp();
     __cluster_barrier_wait();
   }
 }
