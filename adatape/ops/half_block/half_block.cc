@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "adatape/core/check.h"
+#include "adatape/ops/cuda_architecture.h"
 
 namespace adatape::ops {
 namespace {
@@ -201,7 +202,7 @@ at::Tensor half_copy(const at::Tensor& weight) {
   return copy;
 }
 
-bool has_half_block(const at::Tensor& x, int64_t dim) { return has_cuda_kernels() && x.is_cuda() && dim % 8 == 0 && dim <= 2048; }
+bool has_half_block(const at::Tensor& x, int64_t dim) { return dim % 8 == 0 && dim <= 2048 && has_cuda_kernels_on(x.device()); }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm(const at::Tensor& given, const at::Tensor& given_branch,
                                                              const at::Tensor& weight, const at::Tensor& bias, double epsilon,

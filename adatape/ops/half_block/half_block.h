@@ -23,7 +23,8 @@ class HalfScope {
 bool half_products();
 at::Tensor half_copy(const at::Tensor& weight);  // bfloat16, from the scope's store where there is one
 
-// Whether the functions below serve rows of `dim` on this device: libadatape_cuda.so is loaded, dim is a multiple of 8 up to 2048.
+// Whether the functions below serve rows of `dim` on this device: has_cuda_kernels_on(it) (ops/cuda_architecture.h), and dim is a multiple
+// of 8 up to 2048.
 bool has_half_block(const at::Tensor& x, int64_t dim);
 
 // (sum, normed rows of the first group, of the second): sum = x + branch, normed = LayerNorm(sum). x [rows, dim] float32 or bfloat16,

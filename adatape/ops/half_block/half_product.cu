@@ -11,6 +11,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "adatape/ops/cuda_architecture.h"
 #include "adatape/ops/half_block/half_block_cuda.h"
 
 namespace adatape::ops {
@@ -232,6 +233,14 @@ std::tuple<at::Tensor, at::Tensor> half_weight_gradient_cuda(const at::Tensor& g
 }
 
 namespace {
+
+int major_of(int device) {
+  int value = 0;
+  if (device < 0) C10_CUDA_CHECK(cudaGetDevice(&device));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrComputeCapabilityMajor, device));
+  return value;
+}
+
 const bool kRegistered = [] {
   CudaKernels kernels;
   kernels.residual_norm = residual_norm_cuda;
@@ -244,8 +253,10 @@ const bool kRegistered = [] {
   kernels.add_table = add_table_cuda;
   kernels.segment_sums = segment_sums_cuda;
   set_cuda_kernels(kernels);
+  set_cuda_major(major_of);
   return true;
 }();
+
 }  // namespace
 
 }  // namespace adatape::ops
