@@ -6,9 +6,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
-#include "adatape/ops/packed_attention/packed_attention_kernels.h"
-#include "adatape/ops/packed_linear/packed_linear.h"
-#include "adatape/ops/tape_read/tape_read_kernels.h"
+#include "adatape/ops/kernel_record.h"
 #include "benchmarks/side_by_side.h"
 
 namespace {
@@ -19,6 +17,13 @@ void print_table(const std::vector<adatape::BenchmarkRow>& rows) {
     std::printf("%-42s %12.3f  %-12s %12.3f %8.2f %8.2f%s\n", row.name.c_str(), row.ours_ms, row.rival.c_str(), row.rival_ms, row.ratio(),
                 row.goal, row.ratio() < row.goal ? "  short" : "");
   }
+}
+
+// What ran, rivals that are plain calls left out, and where a faster kernel could not.
+void print_kernels() {
+  std::printf("\nkernels: %s; %d threads\n", adatape::ops::recorded_kernels_text().c_str(), at::get_num_threads());
+  for (const adatape::ops::KernelRecord& fallback : adatape::ops::recorded_fallbacks())
+    std::printf("%s: not on the fast path: %s\n", fallback.part.c_str(), fallback.text.c_str());
 }
 
 // Google Benchmark goes on after a benchmark that refuses its answer, and its row is missing in the end: counted here.
@@ -70,10 +75,6 @@ int main(int argc, char** argv) {
   argc = kept;
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  namespace ops = adatape::ops;
-  std::printf("kernels: matrix products %s, attention %s, tape reading %s; %d threads\n",
-              ops::packed_linear_kernel_name(at::kFloat).c_str(), ops::packed_attention_kernel_name(at::kCPU, at::kFloat).c_str(),
-              ops::tape_read_kernel_name(at::kCPU, at::kFloat).c_str(), at::get_num_threads());
   Reporter reporter;
   // keep_freed_memory, which most benchmarks call, lasts as long as the process: what runs with the C library's own habits goes first.
   if (const std::string filter = benchmark::GetBenchmarkFilter(); filter.empty() || filter == "all" || filter == ".") {
@@ -86,6 +87,7 @@ int main(int argc, char** argv) {
     benchmark::RunSpecifiedBenchmarks(&reporter);
   }
   print_table(adatape::benchmark_rows());
+  print_kernels();
   try {
     if (!json.empty()) write_json(json, adatape::benchmark_rows());
   } catch (const adatape::Error& error) {

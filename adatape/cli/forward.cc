@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "adatape/cli/command.h"
+#include "adatape/cli/inference.h"
 #include "adatape/convert/output_tensors.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
@@ -29,7 +30,7 @@ constexpr const char* kForwardMore =
 struct ForwardArguments {
   std::string model, input, output, device = "cpu";
   std::vector<std::string> assignments;
-  bool gradients = false;
+  bool gradients = false, verbose = false;
   int threads = 0;
 };
 
@@ -127,6 +128,8 @@ void check_all_read(const NamedTensors& tensors, const InputSpec& spec, const st
 int run_forward(const ForwardArguments& options) {
   if (options.threads > 0) at::set_num_threads(options.threads);
   const at::Device device = parse_device(options.device);
+  const KernelReport report(device, /*asked=*/device.is_cuda(), options.verbose);
+  // Weights stay as they are: packed, a bank's two layers are one product, and what comes out with gradients would be other bits.
   const LoadedRun loaded = load_run(options.model, options.assignments, device, /*with_task=*/false);
   const NamedTensors inputs = read_safetensors(options.input).tensors;
   const Batch batch = read_batch(inputs, loaded.config.task->input_spec(), options.input).to(device);
@@ -164,6 +167,7 @@ std::function<int()> declare_forward(CLI::App& app) {
       ->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--threads", options->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  app.add_flag("--verbose", options->verbose, KernelReport::kHelp);
   app.add_flag("--gradients", options->gradients, "also write the gradient of every parameter");
   return [options] { return run_forward(*options); };
 }

@@ -7,6 +7,7 @@
 
 #include "adatape/cli/at_least.h"
 #include "adatape/cli/command.h"
+#include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
 #include "adatape/core/signals.h"
@@ -29,15 +30,19 @@ struct GenerateArguments {
   std::vector<std::string> prompts, assignments;
   GenerateOptions generate;
   int threads = 0;
+  bool verbose = false;
 };
 
 int run_generate(GenerateArguments options) {
   install_stop_handlers();
   if (options.threads > 0) at::set_num_threads(options.threads);
-  const LoadedRun loaded = load_run(options.model, options.assignments, parse_device(options.device), /*with_task=*/false);
+  const at::Device device = parse_device(options.device);
+  const KernelReport report(device, /*asked=*/device.is_cuda(), options.verbose);
+  const LoadedRun loaded = load_run(options.model, options.assignments, device, /*with_task=*/false);
   auto* model = dynamic_cast<TextModel*>(loaded.model.get());
   ADATAPE_CHECK(model != nullptr, "generate", options.model, ": expected a text model (gpt, palm, t5), got one of name \"",
                 loaded.config.model->name, "\"");
+  if (device.is_cpu()) model->pack_for_inference(torch::kFloat);
   const TaskConfig& task = *loaded.config.task;
   std::vector<std::vector<int64_t>> prompts;
   for (const std::string& prompt : options.prompts) prompts.push_back(task.read_text(prompt));
@@ -85,6 +90,7 @@ std::function<int()> declare_generate(CLI::App& app) {
   app.add_option("--set", options->assignments, "change a configuration key")->type_name("KEY=VALUE")->allow_extra_args(false);
   app.add_option("--device", options->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--threads", options->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  app.add_flag("--verbose", options->verbose, KernelReport::kHelp);
   return [options] { return run_generate(*options); };
 }
 

@@ -3,13 +3,13 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <exception>
 #include <iostream>
 
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
-#include "adatape/ops/packed_attention/packed_attention_kernels.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/packed_linear/packed_linear.h"
-#include "adatape/ops/tape_read/tape_read_kernels.h"
 
 namespace adatape::cli {
 
@@ -21,7 +21,7 @@ void InferenceOptions::declare(CLI::App& app) {
       ->type_name("NAME")
       ->capture_default_str();
   app.add_option("--threads", threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
-  app.add_flag("--verbose", verbose, "say on stderr which kernels serve the model");
+  app.add_flag("--verbose", verbose, KernelReport::kHelp);
 }
 
 c10::Device InferenceOptions::start() const {
@@ -39,18 +39,16 @@ void InferenceOptions::prepare(Module& model, c10::Device on) const {
   const bool experts =
       std::any_of(parameters.begin(), parameters.end(), [](const auto& p) { return p.name.find("experts.") != std::string::npos; });
   if (half && on.is_cpu() && experts) std::cerr << "adatape: blocks with experts multiply in float32 on a CPU, the others in bfloat16\n";
-  if (!verbose) return;
-  std::cerr << "kernels: matrix products "
-            << (on.is_cpu()                       ? ops::packed_linear_kernel_name(half ? at::kBFloat16 : at::kFloat)
-                : half && ops::has_cuda_kernels() ? "cublasLt bfloat16, norms of our own"
-                                                  : "ATen")
-            << ", attention "
-            << (on.is_cpu() ? ops::packed_attention_kernel_name(on, at::kFloat) + (half ? " bfloat16" : "")
-                : half      ? "ATen's flash attention of many lengths"
-                            : "ATen's memory-efficient attention of many lengths")
-            << " (plain calls where positions are relative), tape reading " << ops::tape_read_kernel_name(on, at::kFloat)
-            << (on.is_cpu() ? "" : " from 512 bank rows an example on, below the reference") << "; " << on.str() << ", "
-            << at::get_num_threads() << " threads\n";
+  if (!report) report = std::make_shared<KernelReport>(on, half || on.is_cuda(), verbose);
+}
+
+KernelReport::~KernelReport() {
+  if (std::uncaught_exceptions() > 0) return;  // an error is one line, and alone
+  if (verbose_)
+    std::cerr << "kernels: " << ops::recorded_kernels_text() << "; " << device_.str() << ", " << at::get_num_threads() << " threads\n";
+  if (!verbose_ && !asked_) return;
+  for (const ops::KernelRecord& fallback : ops::recorded_fallbacks())
+    std::cerr << "adatape: " << fallback.part << ": not on the fast path: " << fallback.text << "\n";
 }
 
 }  // namespace adatape::cli

@@ -1,4 +1,4 @@
-// What commands that run a model without training it share: device, threads, precision, and which kernels serve.
+// What commands that run a model without training it share: device, threads, precision, and which kernels served.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -12,6 +12,21 @@
 
 namespace adatape::cli {
 
+// Says on stderr, when it goes at the end of a command that succeeds: with `verbose` which kernels really ran; and what the fast path did
+// not serve, a line each, where the command asked for something (a CUDA device, a precision) or with `verbose`.
+class KernelReport {
+ public:
+  static constexpr const char* kHelp = "say on stderr at the end which kernels ran, and where a faster one could not";  // of --verbose
+  KernelReport(c10::Device device, bool asked, bool verbose) : device_(device), asked_(asked), verbose_(verbose) {}
+  ~KernelReport();
+  KernelReport(const KernelReport&) = delete;
+  KernelReport& operator=(const KernelReport&) = delete;
+
+ private:
+  c10::Device device_;
+  bool asked_, verbose_;
+};
+
 struct InferenceOptions {
   std::string device = "auto", precision = "float32";
   int threads = 0;
@@ -19,9 +34,10 @@ struct InferenceOptions {
 
   void declare(CLI::App& app);  // --device, --precision, --threads, --verbose
   c10::Device start() const;    // sets the threads
-  // Packs the weights for CPU inference. Error where the precision asked for is not to be had; with --verbose the kernels on stderr.
+  // Packs the weights for CPU inference. Error where the precision asked for is not to be had. What ran is said when the command is over.
   void prepare(Module& model, c10::Device device) const;
   mutable std::shared_ptr<MixedPrecision> products;  // while these options live, once prepared for bfloat16 on CUDA
+  mutable std::shared_ptr<KernelReport> report;      // likewise, once prepared
 };
 
 }  // namespace adatape::cli

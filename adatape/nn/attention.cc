@@ -4,7 +4,9 @@
 
 #include "adatape/core/check.h"
 #include "adatape/nn/linear.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/packed_attention/packed_attention.h"
+#include "adatape/ops/plain_calls.h"
 
 namespace adatape {
 namespace {
@@ -54,9 +56,12 @@ torch::Tensor cuda_attention(const torch::Tensor& query, const torch::Tensor& ke
   const torch::Tensor q = in_vectors(query), k = in_vectors(key), v = in_vectors(value);
   torch::Tensor out;
   if (is_half(q) && q.size(2) <= kWidestFlashHead) {
+    ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kAttention, "flash attention of many lengths"));
     out = std::get<0>(at::_flash_attention_forward(q, k, v, query_layout.cumulative_lengths(), key_layout.cumulative_lengths(),
                                                    query_layout.longest(), key_layout.longest(), 0.0, causal, false, scale));
   } else {
+    ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kAttention, "memory-efficient attention of many lengths"));
+    if (is_half(q)) ADATAPE_RECORD_ONCE(ops::record_fallback(ops::kAttention, "flash attention serves heads of up to 256 features"));
     // 0 = no mask, 2 = causal with the last query at the last key (CausalFromBottomRight).
     const bool gradients = at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
     out = std::get<0>(at::_efficient_attention_forward(q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), std::nullopt,
@@ -69,6 +74,16 @@ torch::Tensor cuda_attention(const torch::Tensor& query, const torch::Tensor& ke
 
 bool packed_kernel_serves(const torch::Tensor& query, const AttentionOptions& options) {
   return query.is_cpu() && query.scalar_type() == torch::kFloat && !options.relative_bias.defined();
+}
+
+void record_dense_groups(const AttentionOptions& options) {
+  if (ops::plain_calls()) return;
+  ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kAttention, "ATen over groups of equal lengths"));
+  if (options.relative_bias.defined()) {
+    ADATAPE_RECORD_ONCE(ops::record_fallback(ops::kAttention, "positions are relative, which no kernel over packed tokens takes"));
+  } else {
+    ADATAPE_RECORD_ONCE(ops::record_fallback(ops::kAttention, "kernels over packed tokens serve float32, and half precision on CUDA"));
+  }
 }
 
 double scale_of(const AttentionOptions& options, int64_t head_dim) {
@@ -125,6 +140,7 @@ torch::Tensor packed_attention(const torch::Tensor& query, const torch::Tensor& 
   if (cuda_kernel_serves(query, options)) {
     return cuda_attention(query, key, value, query_layout, key_layout, options.causal, scale).reshape({-1, heads * head_dim});
   }
+  record_dense_groups(options);
   AttentionPlan made;
   if (plan == nullptr) {
     made = plan_attention(query_layout, key_layout);

@@ -4,8 +4,11 @@
 
 #include "adatape/core/check.h"
 #include "adatape/nn/dropout.h"
+#include "adatape/ops/cuda_architecture.h"
 #include "adatape/ops/half_block/half_block.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/one_query_attention/one_query_attention.h"
+#include "adatape/ops/plain_calls.h"
 
 namespace adatape {
 
@@ -50,8 +53,15 @@ PackedTokens EncoderBlock::forward(const PackedTokens& x, const ForwardContext& 
   const PackLayout& layout = *x.layout;
   const int64_t head_dim = shape.width / shape.heads;
   const std::string part = "block " + std::to_string(index);
-  if (!experts && packed_path(x.values, qkv->packed) && !context.training) return forward_packed(x, context, part);
-  if (half_serves(x, context, stochastic_depth)) return forward_half(x, context, part);
+  if (!experts && packed_path(x.values, qkv->packed) && !context.training) {
+    ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kEncoderBlocks, "on packed weights"));
+    return forward_packed(x, context, part);
+  }
+  if (half_serves(x, context, stochastic_depth)) {
+    ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kEncoderBlocks, "in bfloat16"));
+    return forward_half(x, context, part);
+  }
+  if (!ops::plain_calls()) ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kEncoderBlocks, "layer by layer"));
   const torch::Tensor projected = qkv->forward(attention_norm->forward(x.values)).view({-1, 3, shape.heads, head_dim});
   const torch::Tensor attended = packed_self_attention(projected, layout);
   context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
@@ -90,10 +100,20 @@ torch::Tensor EncoderBlock::finish_packed(const torch::Tensor& x, const torch::T
 }
 
 bool EncoderBlock::half_serves(const PackedTokens& x, const ForwardContext& context, double stochastic_depth) const {
+  if (!ops::half_products() || x.layout->total() == 0) return false;
   const int64_t head_dim = shape.width / shape.heads;
-  return ops::half_products() && ops::has_half_block(x.values, shape.width) && !experts && x.layout->total() > 0 &&
-         !(context.training && (shape.dropout > 0 || stochastic_depth > 0)) && shape.ffn_width % 8 == 0 && head_dim % 8 == 0 &&
-         head_dim <= 256;
+  const char* refusal = nullptr;
+  if (!ops::has_cuda_kernels_on(x.values.device())) {
+    refusal = "their bfloat16 form needs libadatape_cuda.so and a device of compute capability 9.0 or above";
+  } else if (!ops::has_half_block(x.values, shape.width) || shape.ffn_width % 8 != 0 || head_dim % 8 != 0 || head_dim > 256) {
+    refusal = "their bfloat16 form takes widths of whole eights, of 2,048 features at most, and 256 a head";
+  } else if (experts) {
+    refusal = "their bfloat16 form has no experts";
+  } else if (context.training && (shape.dropout > 0 || stochastic_depth > 0)) {
+    refusal = "their bfloat16 form trains without dropout and stochastic depth";
+  }
+  if (refusal != nullptr) ops::record_fallback(ops::kEncoderBlocks, refusal);
+  return refusal == nullptr;
 }
 
 // In bfloat16 on CUDA. Norms go together with the residual sums before them and put the rows in order for their networks, so that nothing
@@ -147,9 +167,15 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
       context.count(part + " / attention projections", query_layout->lengths(), product_cost(width, width, true) + output->cost_per_row());
       context.count(part + " / key and value projections", key_layout.lengths(), product_cost(width, 2 * width, true));
       count_attention(context, part + " / attention", *query_layout, key_layout, /*causal=*/false, width, width);
+      ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kEncoderBlocks, "on packed weights"));
       return finish_packed(before, attended, *query_layout, context, part);
     }
+    ADATAPE_RECORD_ONCE(ops::record_fallback(ops::kEncoderBlocks, "packed weights cannot be cut into queries and keys at this width"));
   }
+  if (ops::half_products()) {
+    ADATAPE_RECORD_ONCE(ops::record_fallback(ops::kEncoderBlocks, "their bfloat16 form has no path for some of the tokens as queries"));
+  }
+  if (!ops::plain_calls()) ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kEncoderBlocks, "layer by layer"));
   const torch::Tensor normed_keys = attention_norm->forward(keys);
   // Split and unbound: one gradient for the parts together, where narrow and select would clear and add one for each.
   const std::vector<int64_t> sizes = one_query ? std::vector<int64_t>{width, width, width} : std::vector<int64_t>{width, 2 * width};

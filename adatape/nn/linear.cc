@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "adatape/ops/dense_linear/dense_linear.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/layer_norm/layer_norm.h"
 #include "adatape/ops/plain_calls.h"
 
@@ -17,6 +18,7 @@ void add_matrix_product_flops(int64_t flops) { flops_done.fetch_add(flops, std::
 torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias) {
   add_matrix_product_flops(2 * x.numel() / x.size(-1) * weight.numel());
   if (ops::has_dense_linear(x, weight)) return ops::dense_linear(x, weight, bias);
+  if (!ops::plain_calls()) ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kMatrixProducts, "ATen"));
   return at::linear(x, weight, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt);
 }
 
@@ -47,6 +49,7 @@ torch::Tensor LayerNorm::forward(const torch::Tensor& x) const { return layer_no
 
 torch::Tensor layer_norm(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias, double epsilon) {
   if (ops::has_layer_norm(x, weight)) return ops::layer_norm(x, weight, bias, epsilon);
+  if (!ops::plain_calls()) ADATAPE_RECORD_ONCE(ops::record_kernel(ops::kNorms, "ATen"));
   return at::layer_norm(x, {weight.size(0)}, weight, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, epsilon);
 }
 

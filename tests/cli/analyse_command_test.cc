@@ -19,7 +19,8 @@ TEST_F(AnalyseCommandTest, WritesAPageAndData) {
   EXPECT_EQ(outcome.status, 0) << outcome.errors;
   EXPECT_THAT(outcome.output, ::testing::AllOf(HasSubstr("tape/analysis/analysis.html"), HasSubstr("budget 3: "),
                                                HasSubstr(" on 50 validation examples by --set model.readers.0.threshold=")));
-  EXPECT_THAT(outcome.errors, ::testing::AllOf(HasSubstr("kernels: matrix products "), HasSubstr(", 1 threads\n")));
+  EXPECT_THAT(outcome.errors, ::testing::AllOf(HasSubstr("kernels: matrix products packed "), HasSubstr("; tape reading fused "),
+                                               HasSubstr("; cpu, 1 threads\n")));
   EXPECT_THAT(content_of(path("tape/analysis/analysis.html")), HasSubstr("tape budget 3"));
   EXPECT_NE(content_of(path("tape/analysis/analysis.html")).find(plotly_script()), std::string::npos);
   EXPECT_FALSE(exists("tape/analysis/plotly.min.js"));

@@ -313,10 +313,13 @@ TEST_F(TapeReadCuda, IsWhatTheDispatcherRuns) {
   EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kHalf), "cuda");
   EXPECT_EQ(tape_read_kernel_name(at::kCUDA, at::kDouble), "reference");
   at::manual_seed(13);
-  Reading reading = make_reading("dispatched", {900, 300}, 64, {16, 6, 4, 2.5, "average", "entropy", 1e-6});
-  const TapeReadInputs in = moved(reading.inputs, at::kCUDA);
-  expect_close(on_cpu(tape_read(in.query, in.bank, in.bank_offsets, in.norm_weight, in.norm_bias, reading.options)),
-               kCuda.forward(reading.inputs, reading.options), 0, "the op");
+  const Reading reading = make_reading("dispatched", {900, 600}, 64, {16, 6, 4, 2.5, "average", "entropy", 1e-6});
+  const Reading short_one = make_reading("a short example", {1300, 300}, 64, reading.options);
+  for (const auto& [of, kernel] : {std::pair<const Reading&, const Kernel&>{reading, kCuda}, {short_one, kCudaReference}}) {
+    const TapeReadInputs in = moved(of.inputs, at::kCUDA);
+    expect_close(on_cpu(tape_read(in.query, in.bank, in.bank_offsets, in.norm_weight, in.norm_bias, of.options)),
+                 kernel.forward(of.inputs, of.options), 0, of.name);
+  }
   const TapeReadInputs exact = moved(make_reading("double", {20, 7}, 64, reading.options, at::kDouble).inputs, at::kCUDA);
   expect_close(on_cpu(tape_read(exact.query, exact.bank, exact.bank_offsets, exact.norm_weight, exact.norm_bias, reading.options)),
                kReference.forward(moved(exact, at::kCPU), reading.options), 1e-12, "in double");

@@ -166,6 +166,21 @@ TEST(TapeReadOp, RunsTheKernelOfItsDtypeAndSaysWhich) {
   EXPECT_EQ(std::get<1>(low).scalar_type(), at::kFloat);
 }
 
+// The shortest example decides, whatever the others have.
+TEST(TapeReadOp, TheKernelOnCudaIsGivenBanksWhoseExamplesAllHaveRowsEnough) {
+  const auto suffice = [](const std::vector<int64_t>& offsets) {
+    return tape_read_rows_suffice(torch::tensor(offsets, at::kLong), offsets.back());
+  };
+  EXPECT_TRUE(suffice({0, 512, 1024}));
+  EXPECT_TRUE(suffice({0, 512, 1424, 9000}));
+  EXPECT_FALSE(suffice({0, 511, 9000}));
+  EXPECT_FALSE(suffice({0, 5000, 5000, 9000}));
+  EXPECT_FALSE(suffice({0, 4000, 4100}));
+  EXPECT_FALSE(suffice({0, 500, 1000}));
+  EXPECT_TRUE(suffice({0, 512}));
+  EXPECT_FALSE(suffice({0, 511}));
+}
+
 TEST(TapeReadOp, GivesGradientsThroughAutograd) {
   at::manual_seed(2);
   for (bool shared : {false, true}) {

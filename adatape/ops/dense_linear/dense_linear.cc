@@ -11,6 +11,7 @@
 #include "adatape/core/check.h"
 #include "adatape/ops/cpu_clones.h"
 #include "adatape/ops/dense_linear/matrix_product.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/plain_calls.h"
 
 namespace adatape::ops {
@@ -101,6 +102,7 @@ at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at:
                 "expected x [rows, in] and weight [out, in], got ", x.sizes(), " and ", weight.sizes());
   ADATAPE_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0)), kComponent, "expected bias [", weight.size(0),
                 "], got ", bias.sizes());
+  ADATAPE_RECORD_ONCE(record_cpu_kernel(kMatrixProducts, "dense", cpu::has_avx512() ? 16 : 8));
   const bool graph =
       at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad() || (bias.defined() && bias.requires_grad()));
   if (!graph) return forward_product(x, weight, bias);

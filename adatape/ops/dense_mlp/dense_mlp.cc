@@ -19,6 +19,7 @@
 #include "adatape/ops/activation.h"
 #include "adatape/ops/dense_linear/dense_linear.h"
 #include "adatape/ops/dense_linear/matrix_product.h"
+#include "adatape/ops/kernel_record.h"
 
 namespace adatape::ops {
 namespace {
@@ -306,6 +307,15 @@ void check(const at::Tensor& x, int64_t rows, const std::vector<int64_t>& offset
                 weights.expand.sizes(), " and ", weights.contract.sizes());
 }
 
+bool any_gradient(const at::Tensor& x, const MlpWeights& weights) {
+  bool any = x.requires_grad();
+  for (const at::Tensor& weight : {weights.expand, weights.expand_bias, weights.contract, weights.contract_bias})
+    any = any || (weight.defined() && weight.requires_grad());
+  return any && at::GradMode::is_enabled();
+}
+
+void record_products() { ADATAPE_RECORD_ONCE(record_cpu_kernel(kMatrixProducts, "dense", cpu::has_avx512() ? 16 : 8)); }
+
 }  // namespace
 
 bool has_dense_mlp(const at::Tensor& x, const MlpWeights& weights) {
@@ -319,10 +329,8 @@ bool has_dense_mlp(const at::Tensor& x, const MlpWeights& weights) {
 
 at::Tensor dense_mlp(const at::Tensor& x, const std::vector<int64_t>& offsets, const MlpWeights& weights, MlpActivation activation) {
   check(x, x.size(0), offsets, weights, activation);
-  bool graph = x.requires_grad();
-  for (const at::Tensor& weight : {weights.expand, weights.expand_bias, weights.contract, weights.contract_bias})
-    graph = graph || (weight.defined() && weight.requires_grad());
-  if (!graph || !at::GradMode::is_enabled()) return forward_pass(x, {}, Networks(weights, offsets, x.size(0), activation), weights, {}, {});
+  record_products();
+  if (!any_gradient(x, weights)) return forward_pass(x, {}, Networks(weights, offsets, x.size(0), activation), weights, {}, {});
   return DenseMlpFunction::apply(x, weights.expand, weights.contract, optional(weights.expand_bias), optional(weights.contract_bias),
                                  offsets, activation);
 }
@@ -333,6 +341,7 @@ at::Tensor dense_mlp_of_rows(const at::Tensor& x, const std::vector<int64_t>& ro
   check(x, count, offsets, weights, activation);
   ADATAPE_CHECK(std::all_of(rows.begin(), rows.end(), [&](int64_t row) { return row >= 0 && row < x.size(0); }), kComponent,
                 "expected rows within 0 .. ", x.size(0) - 1, ", got ", rows);
+  record_products();
   const at::NoGradGuard guard;
   return forward_pass(x.stride(1) == 1 ? x : x.contiguous(), rows, Networks(weights, offsets, count, activation), weights, {}, {});
 }

@@ -12,6 +12,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/ops/cuda_architecture.h"
+#include "adatape/ops/kernel_record.h"
 
 namespace adatape::ops {
 namespace {
@@ -47,6 +48,8 @@ RowSplit kept_split(AutogradContext* context) {
 }
 
 at::Tensor if_whole(const at::Tensor& grad) { return grad.defined() ? grad.contiguous() : at::Tensor(); }
+
+void record_products() { ADATAPE_RECORD_ONCE(record_kernel(kMatrixProducts, "cublasLt bfloat16")); }
 
 void refuse_second_derivative() {
   ADATAPE_CHECK(!at::GradMode::is_enabled(), "half block", "expected one differentiation, got a second one; train in float32 for that");
@@ -207,6 +210,7 @@ bool has_half_block(const at::Tensor& x, int64_t dim) { return dim % 8 == 0 && d
 std::tuple<at::Tensor, at::Tensor, at::Tensor> residual_norm(const at::Tensor& given, const at::Tensor& given_branch,
                                                              const at::Tensor& weight, const at::Tensor& bias, double epsilon,
                                                              const RowSplit& split) {
+  ADATAPE_RECORD_ONCE(record_kernel(kNorms, "CUDA kernel with residual sums"));
   const at::Tensor x = given.contiguous(), branch = given_branch.defined() ? given_branch.contiguous() : given_branch;
   if (!any_gradient({x, branch, weight, bias})) {
     const auto [sum, first, second, statistics] = cuda_kernels().residual_norm(x, branch, weight, bias, epsilon, split, /*keep=*/false);
@@ -226,6 +230,7 @@ at::Tensor segment_sums(const at::Tensor& x, const at::Tensor& offsets, const at
 }
 
 at::Tensor half_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual) {
+  record_products();
   if (!any_gradient({x, weight, bias})) return cuda_kernels().half_forward({x, half_copy(weight), half_copy(bias), false, {}, residual});
   ADATAPE_CHECK(!residual.defined(), "half block", "expected no residual where a gradient is asked for");
   return HalfLinear::apply(x.contiguous(), weight, bias);
@@ -233,6 +238,7 @@ at::Tensor half_linear(const at::Tensor& x, const at::Tensor& weight, const at::
 
 at::Tensor half_mlp(const at::Tensor& x, const at::Tensor& weight_1, const at::Tensor& bias_1, const at::Tensor& weight_2,
                     const at::Tensor& bias_2, bool tanh, const at::Tensor& residual) {
+  record_products();
   if (any_gradient({x, weight_1, bias_1, weight_2, bias_2})) {
     ADATAPE_CHECK(!residual.defined(), "half block", "expected no residual where a gradient is asked for");
     return HalfMlp::apply(x.contiguous(), weight_1, bias_1, weight_2, bias_2, tanh);
@@ -243,6 +249,7 @@ at::Tensor half_mlp(const at::Tensor& x, const at::Tensor& weight_1, const at::T
 }
 
 at::Tensor half_self_attention(const at::Tensor& qkv, const at::Tensor& cumulative_lengths, int64_t longest, bool causal, double scale) {
+  ADATAPE_RECORD_ONCE(record_kernel(kAttention, "flash attention of many lengths"));
   if (any_gradient({qkv})) return HalfSelfAttention::apply(qkv, cumulative_lengths, longest, causal, scale);
   return std::get<0>(at::_flash_attention_forward(qkv.select(1, 0), qkv.select(1, 1), qkv.select(1, 2), cumulative_lengths,
                                                   cumulative_lengths, longest, longest, 0.0, causal, false, scale));

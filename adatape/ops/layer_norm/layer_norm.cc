@@ -15,6 +15,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/ops/cpu_simd.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/plain_calls.h"
 
 namespace adatape::ops {
@@ -120,6 +121,11 @@ ADATAPE_CPU_AVX512 void backward_wide(const Backward& task, int64_t begin, int64
 bool wide(int64_t dim, int vector_bytes) { return has_avx512() && vector_bytes != 32 && dim > 8; }
 
 void forward(const Forward& task, int64_t rows, int vector_bytes) {
+  if (wide(task.dim, vector_bytes)) {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kNorms, "by rows", 16));
+  } else {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kNorms, "by rows", 8));
+  }
   const auto run = wide(task.dim, vector_bytes) ? forward_wide : forward_narrow;
   at::parallel_for(0, rows, grain(task.dim), [&](int64_t begin, int64_t end) { run(task, begin, end); });
 }

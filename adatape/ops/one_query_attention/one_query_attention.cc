@@ -13,6 +13,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/ops/dense_linear/matrix_product.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/packed_attention/packed_attention_few_queries.h"
 #include "adatape/ops/plain_calls.h"
 
@@ -334,6 +335,11 @@ at::Tensor one_query_attention(const at::Tensor& query, const at::Tensor& given,
   ADATAPE_CHECK(static_cast<int64_t>(offsets.size()) == query.size(0) + 1 && offsets.front() == 0 && offsets.back() == x.size(0) &&
                     std::adjacent_find(offsets.begin(), offsets.end(), std::greater_equal<int64_t>()) == offsets.end(),
                 kComponent, "expected ", query.size(0) + 1, " offsets from 0 to ", x.size(0), ", each above the one before, got ", offsets);
+  if (cpu::has_avx512() && vector_bytes != 32 && x.size(1) > 8) {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kAttention, "one query", 16));
+  } else {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kAttention, "one query", 8));
+  }
   bool graph = query.requires_grad() || x.requires_grad();
   for (const at::Tensor& weight : {weights.key, weights.value, weights.value_bias}) graph = graph || weight.requires_grad();
   if (graph && at::GradMode::is_enabled())

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "adatape/core/check.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/packed_attention/packed_attention_dispatch.h"
 #include "adatape/ops/packed_attention/packed_attention_kernels.h"
 #include "adatape/ops/packed_linear/packed_linear.h"
@@ -76,7 +77,11 @@ struct Kernel {
                    const PackedAttentionGradients&);
 };
 
-Kernel any_kernel(const at::Tensor&) { return {packed_attention_forward_reference, packed_attention_backward_reference}; }
+Kernel any_kernel(const at::Tensor&) {
+  ADATAPE_RECORD_ONCE(record_kernel(kAttention, "plain calls, example by example"));
+  ADATAPE_RECORD_ONCE(record_fallback(kAttention, "the operator's kernel serves float32 on the CPU"));
+  return {packed_attention_forward_reference, packed_attention_backward_reference};
+}
 Kernel cpu_kernel(const at::Tensor& query) {
   if (packed_attention_kernel_name(at::kCPU, query.scalar_type()) != "cpu") return any_kernel(query);
   return {[](const auto& in, const auto& options) { return packed_attention_forward_cpu(in, options); },

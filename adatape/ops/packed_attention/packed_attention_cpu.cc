@@ -8,6 +8,7 @@
 #include <atomic>
 #include <vector>
 
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/packed_attention/packed_attention_cpu_loops.h"
 #include "adatape/ops/packed_attention/packed_attention_few_queries.h"
 #include "adatape/ops/packed_attention/packed_attention_kernels.h"
@@ -124,6 +125,17 @@ void backward_by_vectors_of_16(const BackwardTask& task, Scratch& scratch) {
   (!task.few ? backward_wide : task.width % 16 == 0 ? backward_few_wide : backward_few_narrow)(task, scratch);
 }
 
+template <class AnyTask>
+void record_tasks(const std::vector<AnyTask>& tasks, bool by_vectors_of_16) {
+  for (const AnyTask& task : tasks) {
+    if (by_vectors_of_16 && (!task.few || task.width % 16 == 0)) {
+      ADATAPE_RECORD_ONCE(record_cpu_kernel(kAttention, "packed", 16));
+    } else {
+      ADATAPE_RECORD_ONCE(record_cpu_kernel(kAttention, "packed", 8));
+    }
+  }
+}
+
 // Each thread begins with its share of the rows, which are those that it multiplied before and will multiply next, so that they lie in
 // its core's cache; then it helps the others, because examples differ in length. What is too small to wake a thread for runs on this one.
 template <class AnyTask>
@@ -231,6 +243,11 @@ PackedAttentionResult packed_attention_forward_cpu(const PackedAttentionInputs& 
     tasks.push_back(task);
   });
   const bool wide = vector_bytes != 32 && cpu::has_avx512();
+  if (products == at::kBFloat16) {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kAttention, "packed", 16, "bfloat16"));
+  } else {
+    cpu::record_tasks(tasks, wide);
+  }
   cpu::run_all(tasks, products == at::kBFloat16 ? cpu::run_bfloat16 : wide ? cpu::forward_by_vectors_of_16 : cpu::forward_by_vectors_of_8);
   return {output, logsumexp};
 }
@@ -262,6 +279,7 @@ void packed_attention_backward_cpu(const PackedAttentionInputs& given, const Pac
                                           tasks.push_back(task);
                                         });
   const bool wide = vector_bytes != 32 && cpu::has_avx512();
+  cpu::record_tasks(tasks, wide);
   cpu::run_all(tasks, wide ? cpu::backward_by_vectors_of_16 : cpu::backward_by_vectors_of_8);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "adatape/core/check.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/packed_linear/packed_linear_loops.h"
 
 namespace adatape::ops {
@@ -118,10 +119,20 @@ cpu::LinearTask task_of(const at::Tensor& x, const RowNorm& norm, const PackedWe
   return task;
 }
 
+void record_products(const PackedWeight& weight) {
+  if (weight.half()) {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kMatrixProducts, "packed", 16, "bfloat16"));
+  } else if (weight.lanes == 16) {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kMatrixProducts, "packed", 16));
+  } else {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kMatrixProducts, "packed", 8));
+  }
+}
+
 }  // namespace
 
 std::string packed_linear_kernel_name(at::ScalarType products) {
-  return concat("packed ", cpu::has_avx512() ? "avx512" : "avx2 or sse2", products == at::kBFloat16 ? " bfloat16" : " float32");
+  return concat("packed ", cpu_instructions(cpu::has_avx512() ? 16 : 8), products == at::kBFloat16 ? " bfloat16" : " float32");
 }
 
 PackedWeight pack_weight(const at::Tensor& given, const at::Tensor& bias, at::ScalarType products, bool gated, int vector_bytes) {
@@ -198,6 +209,7 @@ at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const 
   }
   task.out = out.mutable_data_ptr<float>();
   task.out_stride = weight.out;
+  record_products(weight);
   cpu::run_parallel(task, x.size(0));
   return out;
 }
@@ -223,6 +235,7 @@ void packed_mlp(const at::Tensor& x, const at::Tensor& rows, const RowNorm& norm
   task.residual = x.const_data_ptr<float>();
   task.out = out.mutable_data_ptr<float>();
   task.out_stride = contract.out;
+  record_products(expand);
   if (count < 24 * at::get_num_threads()) {  // few rows: each product is shared among threads by its columns, so they are two
     cpu::LinearTask first = task, second;
     at::Tensor gathered = x;

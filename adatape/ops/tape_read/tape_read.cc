@@ -8,6 +8,8 @@
 #include <cmath>
 
 #include "adatape/core/check.h"
+#include "adatape/ops/cuda_architecture.h"
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/tape_read/tape_read_dispatch.h"
 #include "adatape/ops/tape_read/tape_read_kernels.h"
 
@@ -133,14 +135,29 @@ bool cpu_kernel_serves(at::ScalarType bank, at::ScalarType norm) { return (bank 
 using Forward = TapeReadResult (*)(const TapeReadInputs&, const TapeReadOptions&);
 using Backward = TapeReadGradients (*)(const TapeReadBackwardInputs&, const TapeReadBackwardOptions&);
 
+// The same, and what serves is recorded.
+bool cpu_kernel_taken(at::ScalarType bank, at::ScalarType norm) {
+  if (!cpu_kernel_serves(bank, norm)) {
+    ADATAPE_RECORD_ONCE(record_kernel(kTapeReading, "plain calls"));
+    ADATAPE_RECORD_ONCE(record_fallback(kTapeReading, "the CPU's kernel serves float32 and float64, with a norm of the same dtype"));
+    return false;
+  }
+  if (bank == at::kFloat) {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kTapeReading, "fused", 8, "float32"));
+  } else {
+    ADATAPE_RECORD_ONCE(record_cpu_kernel(kTapeReading, "fused", 8, "float64"));
+  }
+  return true;
+}
+
 TapeReadResult forward_on_cpu(const TapeReadInputs& inputs, const TapeReadOptions& options) {
-  return (cpu_kernel_serves(inputs.bank.scalar_type(), inputs.norm_weight.scalar_type()) ? tape_read_forward_cpu
-                                                                                         : tape_read_forward_reference)(inputs, options);
+  return (cpu_kernel_taken(inputs.bank.scalar_type(), inputs.norm_weight.scalar_type()) ? tape_read_forward_cpu
+                                                                                        : tape_read_forward_reference)(inputs, options);
 }
 
 TapeReadGradients backward_on_cpu(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
-  return (cpu_kernel_serves(inputs.bank.scalar_type(), inputs.norm_weight.scalar_type()) ? tape_read_backward_cpu
-                                                                                         : tape_read_backward_reference)(inputs, options);
+  return (cpu_kernel_taken(inputs.bank.scalar_type(), inputs.norm_weight.scalar_type()) ? tape_read_backward_cpu
+                                                                                        : tape_read_backward_reference)(inputs, options);
 }
 
 TapeReadCudaKernels& mutable_cuda_kernels() {
@@ -148,26 +165,37 @@ TapeReadCudaKernels& mutable_cuda_kernels() {
   return kernels;
 }
 
-bool cuda_kernel_serves(at::ScalarType dtype) { return tape_read_cuda_kernels().forward != nullptr && tape_read_cuda_serves_dtype(dtype); }
+// Why the kernels of libadatape_cuda.so do not take a reading, or null. Only what has run on a device with right answers: packed banks of
+// enough rows that every warp of the kernel has some. On shorter ones an earlier form of it read address 0; it was corrected, and agrees
+// with the reference when its threads are emulated, but it was not on a device again. The tests of the kernels run all forms there; once
+// they pass, the last two conditions can go. Limits of the kernels' own memory are theirs to check.
+const char* cuda_refusal(const at::Tensor& bank, const OptionalTensor& bank_offsets, bool ordered) {
+  if (tape_read_cuda_kernels().forward == nullptr) return "libadatape_cuda.so is not loaded";
+  if (!has_cuda_kernels_on(bank.device())) return "its kernels need a device of compute capability 9.0 or above";
+  if (!tape_read_cuda_serves_dtype(bank.scalar_type())) return "its kernels on CUDA serve float32, float16 and bfloat16";
+  if (ordered) return "its kernels on CUDA read by a query, not in a given order";
+  if (!bank_offsets) return "its kernels on CUDA serve packed banks, one bank is shared by all examples";
+  if (!tape_read_rows_suffice(*bank_offsets, bank.size(0))) return "its kernels on CUDA serve 512 bank rows an example and more";
+  return nullptr;
+}
 
-// Only what has run on a device with right answers: packed banks of enough rows an example that every warp of the kernel has some. On
-// shorter ones an earlier form of it read address 0; it was corrected, and agrees with the reference when its threads are emulated, but it
-// was not on a device again. The tests of the kernels run all forms there; once they pass, this condition can go.
-bool is_long(const at::Tensor& bank, const OptionalTensor& bank_offsets) {
-  constexpr int64_t kRows = 512;
-  return bank_offsets && bank.size(0) >= kRows * (bank_offsets->size(0) - 1);
+// The kernels record themselves, once they have looked at their limits.
+bool cuda_kernel_taken(const at::Tensor& bank, const OptionalTensor& bank_offsets, bool ordered) {
+  const char* const reason = cuda_refusal(bank, bank_offsets, ordered);
+  if (reason == nullptr) return true;
+  ADATAPE_RECORD_ONCE(record_kernel(kTapeReading, "plain calls"));
+  record_fallback(kTapeReading, reason);
+  return false;
 }
 
 TapeReadResult forward_on_cuda(const TapeReadInputs& inputs, const TapeReadOptions& options) {
-  return (cuda_kernel_serves(inputs.bank.scalar_type()) && is_long(inputs.bank, inputs.bank_offsets)
-              ? tape_read_cuda_kernels().forward
-              : tape_read_forward_reference)(inputs, options);
+  return (cuda_kernel_taken(inputs.bank, inputs.bank_offsets, inputs.order.has_value()) ? tape_read_cuda_kernels().forward
+                                                                                        : tape_read_forward_reference)(inputs, options);
 }
 
 TapeReadGradients backward_on_cuda(const TapeReadBackwardInputs& inputs, const TapeReadBackwardOptions& options) {
-  return (cuda_kernel_serves(inputs.bank.scalar_type()) && is_long(inputs.bank, inputs.bank_offsets)
-              ? tape_read_cuda_kernels().backward
-              : tape_read_backward_reference)(inputs, options);
+  return (cuda_kernel_taken(inputs.bank, inputs.bank_offsets, /*ordered=*/false) ? tape_read_cuda_kernels().backward
+                                                                                 : tape_read_backward_reference)(inputs, options);
 }
 
 // Shapes alone. Output sizes are fixed by B, T, K and D, so symbolic sizes pass through.
@@ -286,7 +314,15 @@ TapeReadResult tape_read(const at::Tensor& query, const at::Tensor& bank, const 
 
 std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype) {
   if (device.is_cpu()) return cpu_kernel_serves(dtype, dtype) ? "cpu" : "reference";
-  return device.is_cuda() && cuda_kernel_serves(dtype) ? "cuda" : "reference";
+  return tape_read_cuda_kernels().forward != nullptr && has_cuda_kernels_on(device) && tape_read_cuda_serves_dtype(dtype) ? "cuda"
+                                                                                                                          : "reference";
+}
+
+bool tape_read_rows_suffice(const at::Tensor& bank_offsets, int64_t bank_rows) {
+  constexpr int64_t kRows = 512;
+  const int64_t batch = bank_offsets.size(0) - 1;
+  if (batch <= 1 || bank_rows < kRows * batch) return bank_rows >= kRows * batch;  // known without waiting for a device
+  return bank_offsets.diff().min().item<int64_t>() >= kRows;
 }
 
 const TapeReadCudaKernels& tape_read_cuda_kernels() { return mutable_cuda_kernels(); }

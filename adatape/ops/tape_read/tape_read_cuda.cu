@@ -539,8 +539,10 @@ TapeReadResult tape_read_forward_cuda(const TapeReadInputs& inputs, const TapeRe
   const c10::cuda::OptionalCUDAGuard guard(inputs.query.device());
   const int64_t batch = inputs.query.size(0), width = inputs.query.size(1), bank_rows = inputs.bank.size(0);
   const int64_t steps = options.max_steps, rows_per_step = options.rows_per_step;
-  if (inputs.order || !cuda::serves(inputs.bank, inputs.norm_weight, inputs.norm_bias, options.key_width, steps, rows_per_step, batch))
+  if (inputs.order || !cuda::serves(inputs.bank, inputs.norm_weight, inputs.norm_bias, options.key_width, steps, rows_per_step, batch)) {
+    cuda::record_limits();
     return tape_read_forward_reference(inputs, options);
+  }
 
   const at::TensorOptions plain = inputs.query.options(), real = plain.dtype(at::kFloat), integer = plain.dtype(at::kLong);
   const at::Tensor tokens = at::empty({batch, steps, width}, plain), weights = at::empty({batch, steps, rows_per_step}, real);
@@ -586,7 +588,10 @@ TapeReadResult tape_read_forward_cuda(const TapeReadInputs& inputs, const TapeRe
   // Shared memory for twice the usual rows, where it is that large.
   const int64_t row_bytes = p.key_stride * 4 + 5, most = cuda::device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - 1024;
   const int64_t spare = most - cuda::ForwardLayout(p, ranks).bytes;
-  if (spare < 0) return tape_read_forward_reference(inputs, options);
+  if (spare < 0) {
+    cuda::record_limits();
+    return tape_read_forward_reference(inputs, options);
+  }
   const int64_t wanted = (offsets.defined() ? std::min(2 * usual_rows, bank_rows) : bank_rows) / ranks + 1;
   p.capacity = static_cast<int>(std::min(spare / row_bytes, wanted));
 
@@ -601,6 +606,7 @@ TapeReadResult tape_read_forward_cuda(const TapeReadInputs& inputs, const TapeRe
   p.encoded = reinterpret_cast<unsigned*>(memory + of_keys + of_statistics);
   p.available = memory + of_keys + of_statistics + of_encoded;
 
+  ADATAPE_RECORD_ONCE(record_kernel(kTapeReading, "CUDA kernel"));
   if (bank.scalar_type() == at::kFloat) {
     cuda::launch_for<float>(p, batch, ranks);
   } else if (bank.scalar_type() == at::kHalf) {

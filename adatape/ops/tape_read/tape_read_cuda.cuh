@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "adatape/ops/kernel_record.h"
 #include "adatape/ops/tape_read/tape_read_kernels.h"
 
 namespace adatape::ops::cuda {
@@ -140,6 +141,14 @@ inline bool serves(const at::Tensor& bank, const at::Tensor& norm_weight, const 
          key_width <= kMaxKeyWidth && rows_per_step <= kMaxRowsPerStep && steps * rows_per_step <= kMaxPlaces &&
          bank.size(0) < (int64_t{1} << 30) && bank.size(1) < (int64_t{1} << 24) && batch < (int64_t{1} << 24) &&
          device_attribute(cudaDevAttrComputeCapabilityMajor) >= 9;
+}
+
+// Said where plain calls take over.
+inline void record_limits() {
+  ADATAPE_RECORD_ONCE(record_kernel(kTapeReading, "plain calls"));
+  ADATAPE_RECORD_ONCE(record_fallback(kTapeReading,
+                                      "its kernels on CUDA read up to 32 rows a step, 2,048 rows in all, with keys of up to 1,024 features, "
+                                      "as far as shared memory holds them"));
 }
 
 }  // namespace adatape::ops::cuda

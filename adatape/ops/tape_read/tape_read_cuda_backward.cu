@@ -332,7 +332,10 @@ TapeReadGradients tape_read_backward_cuda(const TapeReadBackwardInputs& inputs, 
   const bool serves = batch > 0 && bank_rows > 0 &&
                       cuda::serves(inputs.bank, inputs.norm_weight, inputs.norm_bias, options.key_width, steps, rows_per_step, batch) &&
                       int64_t{cuda::BackwardLayout(p).floats} * 4 + 1024 <= cuda::device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  if (!serves) return tape_read_backward_reference(inputs, options);
+  if (!serves) {
+    if (batch > 0 && bank_rows > 0) cuda::record_limits();
+    return tape_read_backward_reference(inputs, options);
+  }
 
   const at::TensorOptions plain = inputs.bank.options(), real = plain.dtype(at::kFloat);
   const bool packed = inputs.bank_offsets.has_value();

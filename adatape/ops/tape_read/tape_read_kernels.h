@@ -77,9 +77,13 @@ struct TapeReadCudaKernels {
 const TapeReadCudaKernels& tape_read_cuda_kernels();
 void set_tape_read_cuda_kernels(const TapeReadCudaKernels& kernels);
 
-// Which kernel the dispatcher runs for a bank on this device and of this dtype: "cpu", "cuda" (packed banks of 512 rows
-// an example or more; the reference below) or "reference".
+// Which kernel the dispatcher runs for a bank on this device and of this dtype: "cpu", "cuda" (packed banks whose examples all have 512
+// rows or more; else the reference) or "reference". What really ran: ops/kernel_record.h.
 std::string tape_read_kernel_name(c10::Device device, at::ScalarType dtype);
+
+// Whether each example of a packed bank has the 512 rows that the kernels on CUDA are given: the shortest one decides. Offsets on a device
+// are waited for, where neither the average nor a single example tells.
+bool tape_read_rows_suffice(const at::Tensor& bank_offsets, int64_t bank_rows);
 
 // The arithmetic of a dtype, which is also the dtype of weights, ponder and halting: double for double, else float.
 inline at::ScalarType tape_read_compute_type(at::ScalarType dtype) { return dtype == at::kDouble ? at::kDouble : at::kFloat; }
