@@ -40,9 +40,9 @@ void write_json(const std::string& file, const std::vector<adatape::BenchmarkRow
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   if (std::filesystem::exists(file)) {
     const auto before = nlohmann::ordered_json::parse(adatape::read_file(file), nullptr, /*allow_exceptions=*/false);
-    // Rows of benchmarks/peers say how many register tokens the rival has.
+    // Rows of benchmarks/peers say how many register tokens the rival has, or which speed the device reached.
     for (const auto& row : before.is_array() ? before : nlohmann::ordered_json::array()) {
-      if (row.contains("register_tokens")) all.push_back(row);
+      if (row.contains("register_tokens") || row.contains("matmul_tflops")) all.push_back(row);
     }
   }
   for (const adatape::BenchmarkRow& row : rows) {
@@ -52,7 +52,12 @@ void write_json(const std::string& file, const std::vector<adatape::BenchmarkRow
                    {"rival_ms", row.rival_ms},
                    {"ratio", row.ratio()},
                    {"goal", row.goal}});
-    if (row.flops_saved > 0) all.back().update({{"flops_saved", row.flops_saved}, {"time_saved", row.time_saved()}});
+    // What ratio is, where it is not rival_ms / ours_ms.
+    if (row.flops_saved > 0) {
+      all.back().update({{"flops_saved", row.flops_saved}, {"time_saved", row.time_saved()}, {"ratio_of", "time_saved / flops_saved"}});
+    } else if (row.factor != 1) {
+      all.back().update({{"factor", row.factor}, {"ratio_of", "factor x rival_ms / ours_ms"}});
+    }
   }
   const std::filesystem::path parent = std::filesystem::path(file).parent_path();
   if (!parent.empty()) adatape::make_directories(parent.string());

@@ -113,7 +113,7 @@ void loader(benchmark::State& state) {
   };
   // Bytes may be rounded to the neighbour, by fixed-point weights on the rival's side.
   const at::Tensor difference = (task.training_batch(kSeed, 3, kBatch).images - plain_batch(files, order, 3)).abs();
-  if (difference.max().item<double>() > 2.5 / 127.5 || difference.mean().item<double>() > 0.3 / 127.5) {
+  if (!(difference.max().item<double>() <= 2.5 / 127.5 && difference.mean().item<double>() <= 0.3 / 127.5)) {
     state.SkipWithError("the pictures differ");
     return;
   }
@@ -124,7 +124,7 @@ void loader(benchmark::State& state) {
   state.counters["images_per_second"] = images_per_second(ours_ms);
   state.counters["plain_images_per_second"] = images_per_second(state.counters["plain_ms"]);
   // What a GPU in training asks for, as a row: the time that 1,000 images a second would take.
-  benchmark_rows().push_back({"loader_jpeg_500x375", "1,000/s", ours_ms, static_cast<double>(kBatch * kBatches) * threads, 1});
+  benchmark_rows().push_back({"loader_jpeg_500x375_target", "1,000/s", ours_ms, static_cast<double>(kBatch * kBatches) * threads, 1});
   state.counters["file_bytes"] = static_cast<double>(folder.mean_bytes());
 }
 

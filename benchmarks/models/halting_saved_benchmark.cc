@@ -8,6 +8,7 @@
 #include "adatape/core/memory.h"
 #include "adatape/models/registry.h"
 #include "adatape/models/universal_transformer.h"
+#include "benchmarks/answers.h"
 #include "benchmarks/side_by_side.h"
 
 namespace adatape {
@@ -78,12 +79,19 @@ void halting_saved(benchmark::State& state, const Case& wanted) {
   const auto& encoder = dynamic_cast<const EncoderConfig&>(*config);
   const std::shared_ptr<Model> model = find_model(wanted.model).make_model(*config, spec);
   model->initialize(1, 1);
+  draw_classifier(*model);
   obey_pixels(*model, *config);
-  model->pack_for_inference(torch::kFloat);
   const int64_t batch = wanted.batch, patches = (wanted.image / kPatch) * (wanted.image / kPatch);
   const std::vector<int64_t> depths = even_depths(wanted.by_token ? batch * patches : batch, kBlocks, 0);
   const Batch adaptive = images_halting_at(depths, batch, spec, encoder, 0);
   const Batch full = images_halting_at(std::vector<int64_t>(depths.size(), kBlocks), batch, spec, encoder, 0);
+  const auto logits = [&] { return at::cat({model->forward(adaptive, {}).logits, model->forward(full, {}).logits}); };
+  const at::Tensor expected = logits();
+  model->pack_for_inference(torch::kFloat);
+  if (!(relative_difference(logits(), expected) <= 1e-4)) {
+    state.SkipWithError("the logits on packed weights differ");
+    return;
+  }
 
   // Each block computes the tokens whose depth it does not exceed, and class tokens as their example lasts.
   const Work work = work_of(*model, adaptive), all = work_of(*model, full);

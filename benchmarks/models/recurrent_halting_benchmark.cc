@@ -11,6 +11,7 @@
 #include "adatape/models/act_rnn.h"
 #include "adatape/models/pondernet.h"
 #include "adatape/models/registry.h"
+#include "benchmarks/answers.h"
 #include "benchmarks/side_by_side.h"
 
 namespace adatape {
@@ -119,11 +120,18 @@ void recurrent_halting(benchmark::State& state, const Case& wanted) {
   const std::unique_ptr<ModelConfig> config = config_of(wanted, spec);
   const std::shared_ptr<Model> model = find_model(wanted.model).make_model(*config, spec);
   model->initialize(1, 1);
+  draw_classifier(*model);
   carry_number(*model, wanted.width);
-  model->pack_for_inference(torch::kFloat);
 
   const std::vector<int64_t> spread = even_depths(wanted.units(), wanted.steps, 0), all(spread.size(), wanted.steps);
   const Batch adaptive = batch_of(spread, wanted), full = batch_of(all, wanted);
+  const auto logits = [&] { return at::cat({model->forward(adaptive, {}).logits, model->forward(full, {}).logits}); };
+  const at::Tensor expected = logits();
+  model->pack_for_inference(torch::kFloat);
+  if (!(relative_difference(logits(), expected) <= 1e-4)) {
+    state.SkipWithError("the logits on packed weights differ");
+    return;
+  }
   const double adaptive_flops = flops_of(*model, adaptive, spread), full_flops = flops_of(*model, full, all);
   if (adaptive_flops == 0 || full_flops == 0) {
     state.SkipWithError("units do not halt where they should");

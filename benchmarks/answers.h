@@ -1,0 +1,26 @@
+// How benchmarks compare answers before they time anything.
+#pragma once
+
+#include <torch/types.h>
+
+#include "adatape/nn/initialize.h"
+#include "adatape/nn/module.h"
+
+namespace adatape {
+
+// |got - expected| / |expected|, norms over all numbers. Where one of them is NaN so is this, and no bound lets it pass: ask for
+// !(relative_difference(...) <= bound).
+inline double relative_difference(const at::Tensor& got, const at::Tensor& expected) {
+  return ((got - expected).norm() / expected.norm()).item<double>();
+}
+
+// Classifiers start as zeros, which would hide errors.
+inline void draw_classifier(const Module& module) {
+  const at::NoGradGuard no_grad;
+  at::Generator generator = parameter_generator(1, 2);
+  for (const NamedParameter& parameter : module.named_parameters()) {
+    if (parameter.name.ends_with("classifier.weight")) parameter.tensor.normal_(0, 0.05, generator);
+  }
+}
+
+}  // namespace adatape
