@@ -147,6 +147,8 @@ torch::Tensor TapeReader::order_of(const BankRows& bank, int64_t batch, const Fo
     rank = torch::zeros({bank.values.size(0)}, bank.values.options());
   }
   if (!bank.layout) return at::argsort(rank.dim() == 2 ? rank : rank.expand({batch, -1}), true, -1, false);
+  if (bank.layout->uniform() && bank.layout->longest() > 0)  // as of images: all examples at once
+    return at::argsort(rank.reshape({batch, bank.layout->longest()}), true, -1, false).flatten();
   std::vector<torch::Tensor> orders = {index_tensor({}, rank.device())};  // a batch may have no examples
   for (int64_t b = 0; b < batch; ++b) {
     orders.push_back(at::argsort(rank.narrow(0, bank.layout->offsets()[b], bank.layout->lengths()[b]), true, 0, false));

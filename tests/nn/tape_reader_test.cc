@@ -123,6 +123,19 @@ TEST(TapeReaderTest, LongestTapeFromTheBank) {
   }
 }
 
+// Examples of equal length are put in order together, others one by one.
+TEST(TapeReaderTest, EqualAndUnequalExamplesAreOrderedAlike) {
+  for (const std::string selection : {"given_order", "sorted", "random"}) {
+    const Fixture ragged(config_of([&](auto& c) { c.selection = selection, c.halting = "none", c.rows_per_step = 2; }), {9, 9, 4});
+    Fixture equal = ragged;
+    equal.bank = {ragged.bank.values.narrow(0, 0, 18), layout_of({9, 9})};
+    equal.x = {ragged.x.values.narrow(0, 0, 4), layout_of({2, 2})};
+    equal.query = ragged.query.slice(0, 0, 2);
+    equal.examples.resize(2);
+    EXPECT_TRUE(equal.read().reading.indices.equal(ragged.read().reading.indices.slice(0, 0, 2))) << selection;
+  }
+}
+
 TEST(TapeReaderTest, Controls) {
   const auto control = [](const std::string& selection) {
     return [selection](TapeReaderConfig& c) { c.selection = selection, c.halting = "none", c.rows_per_step = 2; };
