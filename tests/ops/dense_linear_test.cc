@@ -98,6 +98,19 @@ TEST(DenseLinearTest, NotANumberStaysInItsRow) {
   EXPECT_EQ(out.isnan().sum().item<int64_t>(), 20);
 }
 
+TEST(DenseLinearTest, NotANumberInAGradientStaysInItsRowAndItsColumn) {
+  at::manual_seed(5);
+  const at::Tensor x = at::randn({50, 16}), weight = at::randn({20, 16}), bias = at::randn({20}), grad = at::randn({50, 20});
+  at::Tensor broken = grad.clone();
+  broken[7][3] = std::numeric_limits<float>::quiet_NaN();
+  const Result got = run(x, weight, bias, broken, ours), clean = run(x, weight, bias, grad, ours);
+  for (const auto& [i, row, rows] : {std::tuple<size_t, int64_t, int64_t>{0, 7, 50}, {1, 3, 20}, {2, 3, 20}}) {
+    EXPECT_TRUE(got.gradients[i][row].isnan().all().item<bool>()) << i;
+    EXPECT_TRUE(got.gradients[i].narrow(0, 0, row).equal(clean.gradients[i].narrow(0, 0, row))) << i;
+    EXPECT_TRUE(got.gradients[i].narrow(0, row + 1, rows - row - 1).equal(clean.gradients[i].narrow(0, row + 1, rows - row - 1))) << i;
+  }
+}
+
 TEST(DenseLinearTest, IsTakenWhereItPays) {
   const at::Tensor weight = at::zeros({16, 16});
   constexpr int64_t kAny = int64_t{1} << 40;

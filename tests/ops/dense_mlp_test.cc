@@ -216,6 +216,34 @@ TEST(DenseMlpTest, NotANumberStaysInItsRow) {
   EXPECT_EQ(out.isnan().sum().item<int64_t>(), 16);
 }
 
+TEST(DenseMlpTest, NotANumberStaysInItsRowOfTheGradient) {
+  at::manual_seed(10);
+  for (const MlpActivation activation : {kGelu, kGated}) {
+    Case c = random_case({}, 50, 16, 24, activation);
+    const variable_list clean = results(c, dense_mlp);
+    c.x[7][3] = std::numeric_limits<float>::quiet_NaN();
+    const variable_list got = results(c, dense_mlp);
+    EXPECT_TRUE(got[1][7].isnan().all().item<bool>());
+    for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 7}, {8, 42}})
+      EXPECT_TRUE(got[1].narrow(0, first, count).equal(clean[1].narrow(0, first, count)));
+    for (const size_t i : {2, 3, 4}) EXPECT_TRUE(got[i].isnan().all().item<bool>()) << i;  // weights that all rows share
+    EXPECT_TRUE(got[5].equal(clean[5]));
+  }
+}
+
+// No gradient is dropped in silence.
+TEST(DenseMlpTest, OfRowsRefusesWhatAsksForAGradient) {
+  const Case c = random_case({}, 5, 4, 6, kGelu);
+  const at::Tensor leaf = c.x.clone().requires_grad_();
+  MlpWeights weights = c.weights;
+  weights.contract_bias = weights.contract_bias.clone().requires_grad_();
+  const auto refused = ::testing::HasSubstr("dense_mlp: expected rows and weights of which no gradient is asked");
+  EXPECT_THAT(error_of([&] { dense_mlp_of_rows(leaf, {0, 4}, {}, c.weights, kGelu); }), refused);
+  EXPECT_THAT(error_of([&] { dense_mlp_of_rows(c.x, {0, 4}, {}, weights, kGelu); }), refused);
+  const at::NoGradGuard no_grad;
+  EXPECT_EQ(error_of([&] { dense_mlp_of_rows(leaf, {0, 4}, {}, weights, kGelu); }), "no error");
+}
+
 // Where the square of a number is infinite the derivative is still 0 or 1.
 TEST(DenseMlpTest, HugeNumbersHaveFiniteGradients) {
   at::Tensor x = at::tensor({-1e30f, -1e15f, -20.0f, 20.0f, 1e15f, 1e30f}).view({6, 1}).requires_grad_();

@@ -135,6 +135,18 @@ TEST(LayerNormTest, LargeMeansAndNan) {
   EXPECT_TRUE(out[0].isfinite().all().item<bool>() && out[2].isfinite().all().item<bool>());
 }
 
+TEST(LayerNormTest, NanStaysInItsRowOfTheGradient) {
+  at::manual_seed(7);
+  const at::Tensor x = at::randn({3, 40}), weight = at::randn({40}), bias = at::randn({40}), grad = at::randn({3, 40});
+  at::Tensor broken = x.clone();
+  broken[1][39] = std::numeric_limits<float>::quiet_NaN();
+  const variable_list got = results(wide_norm, broken, weight, bias, grad), clean = results(wide_norm, x, weight, bias, grad);
+  EXPECT_TRUE(got[1][1].isnan().all().item<bool>());
+  EXPECT_TRUE(got[1][0].equal(clean[1][0]) && got[1][2].equal(clean[1][2]));
+  EXPECT_TRUE(got[2].isnan().all().item<bool>());
+  EXPECT_TRUE(got[3].equal(clean[3]));  // the bias hangs on the gradient alone
+}
+
 TEST(LayerNormTest, SaysWhatIsWrong) {
   const at::Tensor x = at::randn({3, 4}), weight = at::randn({4});
   EXPECT_THAT(error_of([&] { layer_norm(x, at::randn({5}), {}, kEpsilon); }), testing::HasSubstr("expected x [..., 5], got [3, 4]"));

@@ -139,15 +139,36 @@ TEST(OneQueryAttentionTest, AnExampleAloneAndAnyNumberOfThreadsGiveTheSameBits) 
           .equal(of_threads[0][0].slice(0, 40, 41)));
 }
 
-TEST(OneQueryAttentionTest, NanStaysInItsExample) {
+TEST(OneQueryAttentionTest, EqualTokensShareTheirWeight) {
+  const Case c{2, 8, 12, {5, 3, 17}};
+  variable_list inputs = random_inputs(c, 9);
+  for (size_t b = 0; b < c.lengths.size(); ++b) {
+    const at::Tensor own = inputs[1].slice(0, c.offsets()[b], c.offsets()[b + 1]);
+    own.copy_(own[0].clone().unsqueeze(0).expand(own.sizes()));
+  }
+  const variable_list expected = results([&](const variable_list& in) { return written_out(in, c, 0.3); }, inputs, at::kDouble);
+  for (const int vector_bytes : {32, 64}) {
+    const variable_list got = results([&](const variable_list& in) { return ours(in, c, 0.3, vector_bytes); }, inputs, at::kFloat);
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_LE(difference(got[i], expected[i]), 2e-5) << i;
+  }
+}
+
+TEST(OneQueryAttentionTest, NanStaysInItsExampleForwardAndBackward) {
   const Case c{2, 8, 12, {5, 3, 7}};
   variable_list in = random_inputs(c, 8);
-  const at::Tensor without = ours(in, c, 0.3);
+  const auto run = [&] { return results([&](const variable_list& leaves) { return ours(leaves, c, 0.3); }, in, at::kFloat); };
+  const variable_list without = run();
   in[1] = in[1].clone();
   in[1][6][2] = std::numeric_limits<float>::quiet_NaN();  // an element of the second example
-  const at::Tensor out = ours(in, c, 0.3);
-  EXPECT_TRUE(out[1].isnan().all().item<bool>());
-  EXPECT_TRUE(out[0].equal(without[0]) && out[2].equal(without[2]));
+  const variable_list out = run();
+  for (const size_t i : {0, 1}) {  // the answer and the query's gradient: a row an example
+    EXPECT_TRUE(out[i][1].isnan().all().item<bool>()) << i;
+    EXPECT_TRUE(out[i][0].equal(without[i][0]) && out[i][2].equal(without[i][2])) << i;
+  }
+  EXPECT_TRUE(out[2].slice(0, 5, 8).isnan().all().item<bool>());
+  EXPECT_TRUE(out[2].slice(0, 0, 5).equal(without[2].slice(0, 0, 5)) && out[2].slice(0, 8).equal(without[2].slice(0, 8)));
+  for (const size_t i : {3, 4}) EXPECT_TRUE(out[i].isnan().all().item<bool>()) << i;  // weights that all examples share
+  EXPECT_TRUE(out[5].equal(without[5]));                                              // the bias hangs on the answer's gradient alone
 }
 
 TEST(OneQueryAttentionTest, HasSecondDerivatives) {

@@ -28,24 +28,32 @@ int64_t sum_of(const Lengths& lengths) {
   return sum;
 }
 
+enum class Lie { kAdjacent, kApart, kLastApart };  // kApart: tokens, as parts of a projection; kLastApart: the numbers of a head too
+
 struct Form {
   std::string name;
   Lengths queries, keys;
   int64_t heads, key_heads, width;
-  bool causal, strided;
+  bool causal;
+  Lie lie;
+  bool tied = false;  // all keys of all examples are one: equal scores
 };
 
 void PrintTo(const Form& form, std::ostream* out) { *out << form.name; }
 
+at::Tensor random_tokens(const Form& form, int64_t count, int64_t heads, at::ScalarType type = at::kFloat) {
+  if (form.lie == Lie::kLastApart) return at::randn({count, heads, form.width, 2}).to(type).select(3, 1);
+  const at::Tensor x = at::randn({count, 3, heads, form.width}).to(type);
+  return form.lie == Lie::kApart ? x.select(1, 1) : x.select(1, 1).contiguous();
+}
+
 PackedAttentionInputs make_inputs(const Form& form, at::ScalarType type = at::kFloat) {
   at::manual_seed(3);
-  const auto tokens = [&](int64_t count, int64_t heads) {
-    const at::Tensor x = at::randn({count, 3, heads, form.width}).to(type);
-    return form.strided ? x.select(1, 1) : x.select(1, 1).contiguous();
-  };
   const int64_t queries = sum_of(form.queries), keys = sum_of(form.keys);
-  return {tokens(queries, form.heads), tokens(keys, form.key_heads), tokens(keys, form.key_heads), offsets_of(form.queries),
-          offsets_of(form.keys)};
+  const at::Tensor query = random_tokens(form, queries, form.heads, type), key = random_tokens(form, keys, form.key_heads, type),
+                   value = random_tokens(form, keys, form.key_heads, type);
+  if (form.tied) key.copy_(key[0].clone().unsqueeze(0).expand(key.sizes()));
+  return {query, key, value, offsets_of(form.queries), offsets_of(form.keys)};
 }
 
 PackedAttentionInputs as_double(const PackedAttentionInputs& in) {
@@ -74,28 +82,32 @@ void expect_near(const at::Tensor& got, const at::Tensor& expected, double toler
 class PackedAttentionForms : public testing::TestWithParam<Form> {};
 
 INSTANTIATE_TEST_SUITE_P(All, PackedAttentionForms,
-                         testing::Values(Form{"Empty", {}, {}, 2, 2, 8, false, false},
-                                         Form{"NoTokens", {0, 0}, {0, 0}, 2, 2, 8, false, false},
-                                         Form{"Single", {1}, {1}, 2, 2, 8, false, false},
-                                         Form{"Ragged", {3, 0, 50, 17, 1, 101}, {3, 0, 50, 17, 1, 101}, 3, 3, 64, false, true},
-                                         Form{"OddWidth", {5, 33}, {7, 40}, 2, 2, 13, false, true},
-                                         Form{"NarrowHeads", {16, 17, 18}, {16, 17, 18}, 4, 4, 8, false, true},
-                                         Form{"KeysWithoutQueries", {0, 2, 9}, {5, 30, 9}, 2, 2, 16, false, false},
-                                         Form{"Causal", {6, 100, 1}, {6, 100, 1}, 2, 2, 32, true, true},
-                                         Form{"CausalLastQueries", {2, 60, 0}, {9, 77, 3}, 2, 2, 20, true, false},
-                                         Form{"MultiQuery", {5, 70}, {5, 70}, 6, 1, 24, false, false},
-                                         Form{"GroupedQuery", {5, 70}, {8, 75}, 6, 3, 24, true, true},
-                                         Form{"FewQueries", {1, 2, 3, 1, 1}, {17, 40, 5, 129, 8}, 4, 4, 8, false, true},
-                                         Form{"FewQueriesOddWidth", {1, 3, 0, 2}, {1, 24, 6, 9}, 2, 2, 13, false, false},
-                                         Form{"FewGroupedQueries", {1, 3, 2}, {9, 70, 2}, 6, 2, 48, true, true},
-                                         Form{"Long", {1500}, {1500}, 1, 1, 16, true, true}),
+                         testing::Values(Form{"Empty", {}, {}, 2, 2, 8, false, Lie::kAdjacent},
+                                         Form{"NoTokens", {0, 0}, {0, 0}, 2, 2, 8, false, Lie::kAdjacent},
+                                         Form{"Single", {1}, {1}, 2, 2, 8, false, Lie::kAdjacent},
+                                         Form{"Ragged", {3, 0, 50, 17, 1, 101}, {3, 0, 50, 17, 1, 101}, 3, 3, 64, false, Lie::kApart},
+                                         Form{"OddWidth", {5, 33}, {7, 40}, 2, 2, 13, false, Lie::kApart},
+                                         Form{"NarrowHeads", {16, 17, 18}, {16, 17, 18}, 4, 4, 8, false, Lie::kApart},
+                                         Form{"KeysWithoutQueries", {0, 2, 9}, {5, 30, 9}, 2, 2, 16, false, Lie::kAdjacent},
+                                         Form{"Causal", {6, 100, 1}, {6, 100, 1}, 2, 2, 32, true, Lie::kApart},
+                                         Form{"CausalLastQueries", {2, 60, 0}, {9, 77, 3}, 2, 2, 20, true, Lie::kAdjacent},
+                                         Form{"MultiQuery", {5, 70}, {5, 70}, 6, 1, 24, false, Lie::kAdjacent},
+                                         Form{"GroupedQuery", {5, 70}, {8, 75}, 6, 3, 24, true, Lie::kApart},
+                                         Form{"FewQueries", {1, 2, 3, 1, 1}, {17, 40, 5, 129, 8}, 4, 4, 8, false, Lie::kApart},
+                                         Form{"FewQueriesOddWidth", {1, 3, 0, 2}, {1, 24, 6, 9}, 2, 2, 13, false, Lie::kAdjacent},
+                                         Form{"FewGroupedQueries", {1, 3, 2}, {9, 70, 2}, 6, 2, 48, true, Lie::kApart},
+                                         Form{"Long", {1500}, {1500}, 1, 1, 16, true, Lie::kApart},
+                                         Form{"LastApart", {3, 0, 50, 17}, {3, 4, 50, 17}, 4, 2, 24, false, Lie::kLastApart},
+                                         Form{"CausalLastApart", {60, 2, 1}, {77, 2, 3}, 2, 2, 13, true, Lie::kLastApart},
+                                         Form{"Tied", {1, 2, 60, 5}, {9, 40, 60, 7}, 3, 3, 20, false, Lie::kAdjacent, /*tied=*/true},
+                                         Form{"TiedCausal", {3, 60}, {3, 60}, 2, 2, 16, true, Lie::kApart, /*tied=*/true}),
                          [](const testing::TestParamInfo<Form>& test) { return test.param.name; });
 
 TEST_P(PackedAttentionForms, KernelAgreesWithTheReferenceInDouble) {
   const PackedAttentionInputs in = make_inputs(GetParam());
   const PackedAttentionOptions options{GetParam().causal, 0.3};
   const PackedAttentionResult expected = packed_attention_forward_reference(as_double(in), options);
-  const at::Tensor grad = at::randn(in.query.sizes());
+  const at::Tensor grad = random_tokens(GetParam(), in.query.size(0), in.query.size(1));  // lies as the query does
   const auto wanted = gradients_of(packed_attention_backward_reference, as_double(in), expected, grad.to(at::kDouble), options);
   for (const int vector_bytes : {32, 64}) {  // 64 runs as 32 where there is no AVX-512
     SCOPED_TRACE(vector_bytes);
@@ -110,7 +122,31 @@ TEST_P(PackedAttentionForms, KernelAgreesWithTheReferenceInDouble) {
   }
 }
 
-// Against the reference on inputs that are bfloat16 numbers already: what is left is the rounding of the softmax's weights.
+// Plain calls in one dtype, example by example.
+at::Tensor plain_attention(const PackedAttentionInputs& in, const Form& form, double scale, at::ScalarType type) {
+  std::vector<at::Tensor> parts{in.query.narrow(0, 0, 0).to(type)};
+  int64_t query = 0, key = 0;
+  for (size_t b = 0; b < form.queries.size(); ++b) {
+    const int64_t queries = form.queries[b], keys = form.keys[b];
+    const auto heads_first = [&](const at::Tensor& x, int64_t first, int64_t count) {
+      return x.narrow(0, first, count).transpose(0, 1).to(type).repeat_interleave(form.heads / x.size(1), 0);
+    };
+    if (queries > 0) {
+      at::Tensor scores = at::matmul(heads_first(in.query, query, queries), heads_first(in.key, key, keys).transpose(1, 2)) * scale;
+      if (form.causal) scores = scores.masked_fill(at::ones({queries, keys}, at::kBool).triu(keys - queries + 1), -INFINITY);
+      parts.push_back(at::matmul(scores.softmax(-1), heads_first(in.value, key, keys)).transpose(0, 1));
+    }
+    query += queries;
+    key += keys;
+  }
+  return at::cat(parts).to(at::kDouble);
+}
+
+double largest_error(const at::Tensor& got, const at::Tensor& exact) {
+  return got.numel() == 0 ? 0 : (got.to(at::kDouble) - exact).abs().max().item<double>();
+}
+
+// On inputs that are bfloat16 numbers already: what is left is the rounding of the softmax's weights.
 TEST_P(PackedAttentionForms, Bfloat16ProductsRoundTheirFactorsAlone) {
   if (!has_bfloat16_products()) GTEST_SKIP() << "this processor has no bfloat16 products";
   PackedAttentionInputs in = make_inputs(GetParam());
@@ -118,11 +154,10 @@ TEST_P(PackedAttentionForms, Bfloat16ProductsRoundTheirFactorsAlone) {
   for (at::Tensor* x : {&in.query, &in.key, &in.value}) *x = x->to(at::kBFloat16).to(at::kFloat);
   const PackedAttentionOptions options{GetParam().causal, 0.3};
   const PackedAttentionResult got = packed_attention_forward_cpu(in, options, 0, at::kBFloat16),
-                              expected = packed_attention_forward_reference(in, options);
-  if (in.query.numel() == 0) return;
-  EXPECT_LE((std::get<1>(got) - std::get<1>(expected)).abs().max().item<double>(), 1e-4);
-  EXPECT_LE((std::get<0>(got) - std::get<0>(expected)).abs().max().item<double>(),
-            std::get<0>(expected).abs().max().item<double>() / 256 + in.value.abs().max().item<double>() / 512);
+                              expected = packed_attention_forward_reference(as_double(in), options);
+  EXPECT_LE(largest_error(std::get<1>(got), std::get<1>(expected)), 1e-4);
+  const double plain = largest_error(plain_attention(in, GetParam(), options.scale, at::kBFloat16), std::get<0>(expected));
+  EXPECT_LE(largest_error(std::get<0>(got), std::get<0>(expected)), 2 * plain + 1e-6);
 }
 
 TEST_P(PackedAttentionForms, ReferenceBackwardIsTheDerivativeOfItsForward) {
@@ -189,15 +224,69 @@ TEST(PackedAttention, DerivativesOfTheRegisteredOpAgreeWithFiniteDifferences) {
   }
 }
 
-TEST(PackedAttention, NanStaysInItsExample) {
+TEST(PackedAttention, EqualScoresShareTheirWeightEvenly) {
+  const at::Tensor value = torch::tensor({1.0f, 2.0f, 3.0f, 6.0f}).view({4, 1, 1}), key = at::full({4, 1, 1}, 5.0f);
+  for (const int64_t queries : {1, 4}) {  // few, which read keys where they lie, and more
+    const auto [output, logsumexp] = packed_attention(at::ones({queries, 1, 1}), key, value, offsets_of({queries}), offsets_of({4}), {});
+    EXPECT_LE((output - 3).abs().max().item<double>(), 1e-6);
+    EXPECT_LE((logsumexp - 5 - std::log(4.0)).abs().max().item<double>(), 1e-6);
+  }
+}
+
+// What a token that is no number makes of three examples: the others keep their bits, its own has none from that token on (before it, a
+// causal mask hides it or 0 times NaN).
+void expect_nan_in_the_second_example(const at::Tensor& got, const at::Tensor& clean, int64_t length, int64_t from) {
+  for (const int64_t first : {int64_t{0}, 2 * length}) EXPECT_TRUE(got.narrow(0, first, length).equal(clean.narrow(0, first, length)));
+  EXPECT_TRUE(got.slice(0, length + from, 2 * length).isnan().all().item<bool>());
+}
+
+TEST(PackedAttention, NanStaysInItsExampleForwardAndBackward) {
   at::manual_seed(1);
-  const at::Tensor clean = at::randn({30, 3, 2, 8}), offsets = offsets_of({10, 10, 10}), dirty = clean.clone();
+  for (const int64_t length : {10, 2}) {  // 2: few queries
+    for (const bool causal : {false, true}) {
+      SCOPED_TRACE(concat(length, " tokens, causal ", causal));
+      const int64_t place = length / 2;
+      const at::Tensor clean = at::randn({3 * length, 3, 2, 8}), dirty = clean.clone(), grad = at::randn({3 * length, 2, 8});
+      dirty[length + place].fill_(NAN);
+      const auto run = [&](const at::Tensor& qkv) {
+        const at::Tensor leaf = qkv.detach().requires_grad_();
+        const at::Tensor out = std::get<0>(packed_self_attention(leaf, offsets_of({length, length, length}), {causal, 0.4}));
+        return std::make_pair(out.detach(), torch::autograd::grad({out}, {leaf}, {grad})[0]);
+      };
+      const auto got = run(dirty), expected = run(clean);
+      expect_nan_in_the_second_example(got.first, expected.first, length, causal ? place : 0);
+      expect_nan_in_the_second_example(got.second, expected.second, length, causal ? place : 0);
+    }
+  }
+}
+
+TEST(PackedAttention, NanStaysInItsExampleWithBfloat16Factors) {
+  if (!has_bfloat16_products()) GTEST_SKIP() << "this processor has no bfloat16 products";
+  at::manual_seed(1);
+  const at::Tensor clean = at::randn({30, 3, 2, 8}), dirty = clean.clone(), offsets = offsets_of({10, 10, 10});
   dirty[15].fill_(NAN);
-  const at::Tensor expected = std::get<0>(packed_self_attention(clean, offsets, {})),
-                   got = std::get<0>(packed_self_attention(dirty, offsets, {}));
-  EXPECT_TRUE(at::equal(got.narrow(0, 0, 10), expected.narrow(0, 0, 10)));
-  EXPECT_TRUE(at::equal(got.narrow(0, 20, 10), expected.narrow(0, 20, 10)));
-  EXPECT_TRUE(got.narrow(0, 10, 10).isnan().all().item<bool>());
+  for (const bool causal : {false, true}) {
+    expect_nan_in_the_second_example(packed_self_attention_bfloat16(dirty, offsets, {causal, 0.4}),
+                                     packed_self_attention_bfloat16(clean, offsets, {causal, 0.4}), 10, causal ? 5 : 0);
+  }
+}
+
+TEST(PackedAttention, AGradientAskedForAloneIsTheSame) {
+  for (const at::ScalarType type : {at::kFloat, at::kDouble}) {
+    const PackedAttentionInputs in = make_inputs({"", {5, 1, 30}, {8, 4, 30}, 4, 2, 8, false, Lie::kApart}, type);
+    const at::Tensor grad = at::randn(in.query.sizes()).to(type);
+    const auto gradients = [&](const std::vector<bool>& wanted) {
+      std::vector<at::Tensor> all, leaves;
+      for (const at::Tensor& x : {in.query, in.key, in.value}) {
+        all.push_back(x.detach().requires_grad_(wanted[all.size()]));
+        if (all.back().requires_grad()) leaves.push_back(all.back());
+      }
+      return torch::autograd::grad({std::get<0>(packed_attention(all[0], all[1], all[2], in.query_offsets, in.key_offsets, {false, 0.3}))},
+                                   leaves, {grad});
+    };
+    const std::vector<at::Tensor> together = gradients({true, true, true});
+    for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(gradients({i == 0, i == 1, i == 2})[0].equal(together[i])) << i << " " << type;
+  }
 }
 
 TEST(PackedAttention, ResultsHaveTheSameBitsAloneInABatchAndOnAnyNumberOfThreads) {
@@ -227,16 +316,11 @@ TEST(PackedAttention, ResultsHaveTheSameBitsAloneInABatchAndOnAnyNumberOfThreads
 }
 
 TEST(PackedAttention, LowPrecisionErrsAtMostTwiceAsMuchAsPlainCalls) {
-  const PackedAttentionInputs in = make_inputs({"", {40, 9}, {40, 9}, 2, 2, 32, false, false}, at::kBFloat16);
-  const at::Tensor exact = std::get<0>(packed_attention_forward_reference(as_double(in), {false, 0.2}));
+  const Form form{"", {40, 9}, {40, 9}, 2, 2, 32, false, Lie::kAdjacent};
+  const PackedAttentionInputs in = make_inputs(form, at::kBFloat16);
+  const at::Tensor exact = plain_attention(in, form, 0.2, at::kDouble);
   const at::Tensor got = std::get<0>(packed_attention(in.query, in.key, in.value, in.query_offsets, in.key_offsets, {false, 0.2}));
-  double plain = 0;
-  for (const auto& [first, count] : {std::pair<int64_t, int64_t>{0, 40}, {40, 9}}) {
-    const auto part = [first = first, count = count](const at::Tensor& x) { return x.narrow(0, first, count).transpose(0, 1); };
-    const at::Tensor weights = (at::matmul(part(in.query), part(in.key).transpose(1, 2)) * 0.2).softmax(-1);
-    plain = std::max(plain, (at::matmul(weights, part(in.value)).to(at::kDouble) - part(exact)).abs().max().item<double>());
-  }
-  EXPECT_LE((got.to(at::kDouble) - exact).abs().max().item<double>(), 2 * plain);
+  EXPECT_LE(largest_error(got, exact), 2 * largest_error(plain_attention(in, form, 0.2, at::kBFloat16), exact));
 }
 
 TEST(PackedAttention, MetaTensorsGetShapes) {
@@ -287,6 +371,8 @@ TEST(PackedAttention, ErrorsSayWhatWasExpectedAndWhatCame) {
             }),
             "packed_attention: expected qkv [tokens, 3, heads, head width], got [4, 2, 2, 8]");
   const at::Tensor qkv = at::randn({4, 3, 1, 2}).requires_grad_();
+  EXPECT_EQ(error_of([&] { packed_self_attention_bfloat16(qkv, four, {}); }),
+            "packed_attention: expected qkv of which no gradient is asked, got one that requires it; call it under a NoGradGuard");
   EXPECT_EQ(error_of([&] {
               const at::Tensor out = std::get<0>(packed_self_attention(qkv, four, {}));
               const at::Tensor first = torch::autograd::grad({out.square().sum()}, {qkv}, {}, true, true)[0];

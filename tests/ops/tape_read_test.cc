@@ -200,6 +200,27 @@ TEST(TapeReadOp, GivesGradientsThroughAutograd) {
   }
 }
 
+TEST(TapeReadOp, AGradientAskedForAloneIsTheSame) {
+  at::manual_seed(4);
+  for (const bool shared : {false, true}) {
+    const Reading reading = make_reading("alone", {9, 9}, 8, {4, 4, 2, 2.0, "average", "entropy", 1e-6}, at::kFloat, shared);
+    const auto gradients = [&](const std::vector<bool>& wanted) {  // of query, bank, norm_weight, norm_bias
+      Reading own = reading;
+      std::vector<at::Tensor> leaves;
+      size_t i = 0;
+      for (at::Tensor* input : {&own.inputs.query, &own.inputs.bank, &own.inputs.norm_weight, &own.inputs.norm_bias}) {
+        *input = input->detach().requires_grad_(wanted[i++]);
+        if (input->requires_grad()) leaves.push_back(*input);
+      }
+      const TapeReadResult result = read(own);
+      return torch::autograd::grad({std::get<0>(result).square().sum() + std::get<1>(result).square().sum() + std::get<4>(result).sum()},
+                                   leaves);
+    };
+    const std::vector<at::Tensor> together = gradients({true, true, true, true});
+    for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(gradients({i == 0, i == 1, i == 2, i == 3})[0].equal(together[i])) << i << " " << shared;
+  }
+}
+
 TEST(TapeReadOp, HasNoSecondDerivative) {
   Reading reading = make_reading("second", {20}, 8, {4, 4, 2, 2.0, "average", "entropy", 1e-6});
   reading.inputs.query.set_requires_grad(true);

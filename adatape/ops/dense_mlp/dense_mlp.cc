@@ -339,6 +339,8 @@ at::Tensor dense_mlp_of_rows(const at::Tensor& x, const std::vector<int64_t>& ro
                              const MlpWeights& weights, MlpActivation activation) {
   const auto count = static_cast<int64_t>(rows.size());
   check(x, count, offsets, weights, activation);
+  ADATAPE_CHECK(!any_gradient(x, weights), kComponent,
+                "expected rows and weights of which no gradient is asked, got one that requires it; use dense_mlp on a copy of the rows");
   ADATAPE_CHECK(std::all_of(rows.begin(), rows.end(), [&](int64_t row) { return row >= 0 && row < x.size(0); }), kComponent,
                 "expected rows within 0 .. ", x.size(0) - 1, ", got ", rows);
   record_products();

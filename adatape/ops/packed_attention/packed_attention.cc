@@ -3,6 +3,7 @@
 #include "adatape/ops/packed_attention/packed_attention.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -208,6 +209,8 @@ PackedAttentionResult packed_self_attention(const at::Tensor& qkv, const at::Ten
 }
 
 at::Tensor packed_self_attention_bfloat16(const at::Tensor& qkv, const at::Tensor& offsets, const PackedAttentionOptions& options) {
+  ADATAPE_CHECK(!(at::GradMode::is_enabled() && qkv.requires_grad()), kComponent,
+                "expected qkv of which no gradient is asked, got one that requires it; call it under a NoGradGuard");
   ADATAPE_CHECK(has_bfloat16_products() && qkv.is_cpu() && qkv.scalar_type() == at::kFloat, kComponent,
                 "expected qkv of float32 on a processor with bfloat16 products, got ", qkv.toString());
   return std::get<0>(packed_attention_forward_cpu(checked_self(qkv, offsets, options.scale), options, 0, at::kBFloat16));

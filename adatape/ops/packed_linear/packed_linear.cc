@@ -1,6 +1,7 @@
 #include "adatape/ops/packed_linear/packed_linear.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
@@ -119,6 +120,13 @@ cpu::LinearTask task_of(const at::Tensor& x, const RowNorm& norm, const PackedWe
   return task;
 }
 
+// There is no backward: a result without a graph would be taken for a constant, in silence.
+template <class... Inputs>
+void refuse_gradients(const Inputs&... inputs) {
+  const bool asked = at::GradMode::is_enabled() && ((inputs.defined() && inputs.requires_grad()) || ...);
+  ADATAPE_CHECK(!asked, kComponent, "expected inputs of which no gradient is asked, got one that requires it; call it under a NoGradGuard");
+}
+
 void record_products(const PackedWeight& weight) {
   if (weight.half()) {
     ADATAPE_RECORD_ONCE(record_cpu_kernel(kMatrixProducts, "packed", 16, "bfloat16"));
@@ -199,6 +207,7 @@ PackedWeight columns_of(const PackedWeight& weight, int64_t first, int64_t count
 
 at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const RowNorm& norm, Activation activation,
                          const at::Tensor& residual) {
+  refuse_gradients(x, norm.weight, norm.bias, residual);
   cpu::LinearTask task = task_of(x, norm, weight, activation);
   at::Tensor out = at::empty({x.size(0), weight.out}, x.options());
   if (residual.defined()) {
@@ -216,6 +225,7 @@ at::Tensor packed_linear(const at::Tensor& x, const PackedWeight& weight, const 
 
 void packed_mlp(const at::Tensor& x, const at::Tensor& rows, const RowNorm& norm, const PackedWeight& expand, Activation activation,
                 const PackedWeight& contract, at::Tensor& out) {
+  refuse_gradients(x, norm.weight, norm.bias, out);
   cpu::LinearTask task = task_of(x, norm, expand, activation);
   check_float(out, "out", contract.out);
   ADATAPE_CHECK(contract.in == expand.out && contract.out == expand.in && contract.half() == expand.half() &&
