@@ -15,7 +15,7 @@ struct TensorComparison {
   double largest_error = 0;  // |got - expected|; for integers the number of places that differ
   double tolerance = 0;      // already times max(1, max |expected|)
   bool passed = false;
-  std::string note;  // shapes that differ, an integer in the place of a floating dtype ...
+  std::string note;  // shapes that differ ...
 };
 
 struct CaseResult {

@@ -105,16 +105,15 @@ TEST(GoldenCaseTest, PerturbedExpectationsFail) {
   EXPECT_EQ(std::count_if(result.comparisons.begin(), result.comparisons.end(), [](const TensorComparison& c) { return !c.passed; }), 5);
 }
 
-TEST(GoldenCaseTest, IntegersAndFloatsAreNotTheSame) {
+TEST(GoldenCaseTest, IntegersAreNotWhatFloatsAreCutTo) {
   const CaseCopy copy("adatape_input_bank_gap");
   copy.change("expected.safetensors", [](NamedTensors& tensors) {
     tensors["tape_tokens"] = tensors["tape_tokens"].to(at::kInt);  // what the program gives, cut
     tensors["tape_length"] = tensors["tape_length"].to(at::kFloat);
   });
   const CaseResult result = run_golden_case(copy.folder());
-  EXPECT_EQ(comparison_of(result, "tape_tokens").note, "expected dtype Int, got Float");
-  EXPECT_EQ(comparison_of(result, "tape_length").note, "expected dtype Float, got Int");
-  EXPECT_EQ(std::count_if(result.comparisons.begin(), result.comparisons.end(), [](const TensorComparison& c) { return !c.passed; }), 2);
+  EXPECT_FALSE(comparison_of(result, "tape_tokens").passed);
+  EXPECT_TRUE(comparison_of(result, "tape_length").passed);
 }
 
 TEST(GoldenCaseTest, InfinityIsWithinNoTolerance) {
