@@ -31,7 +31,7 @@ parity-full: build ## every parity run and control with 10 seeds; goes on where 
 fashion: build ## AdaTape-ViT and ViT on Fashion-MNIST; table and runs/fashion/report.html (minutes)
 	@./scripts/fashion.sh
 
-images: build ## AdaTape, ViT, UViT, U2T and A-ViT on Fashion-MNIST; accuracy against speed, runs/images/report.html (half an hour and more)
+images: build ## AdaTape, ViT, UViT, U2T and A-ViT on Fashion-MNIST; accuracy against speed, runs/images/report.html (30 to 70 minutes)
 	@./scripts/images.sh
 
 images-full: build ## the same with three seeds, on cluttered scenes and with the long recipe; goes on where it stopped (days)

@@ -17,6 +17,7 @@
 
 #include "adatape/core/check.h"
 #include "adatape/ops/activation.h"
+#include "adatape/ops/cpu_clones.h"
 #include "adatape/ops/dense_linear/dense_linear.h"
 #include "adatape/ops/dense_linear/matrix_product.h"
 #include "adatape/ops/kernel_record.h"
