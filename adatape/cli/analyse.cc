@@ -15,6 +15,7 @@
 #include "adatape/cli/tape_budget_option.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
@@ -74,8 +75,7 @@ int analyse(const AnalyseArguments& arguments) {
   for (const std::string& note : notes) std::cerr << "adatape: " << for_terminal(note) << std::endl;
   make_directories(output);
   const std::vector<std::string> pictures = write_survey_pictures(survey, output);
-  write_file_atomically(output + "/analysis.json",
-                        survey_json(survey).dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomically(output + "/analysis.json", json_text(survey_json(survey), 1) + "\n");
   write_file_atomically(
       output + "/analysis.html",
       self_contained(survey_html(survey, run.config.label, remark, command_line(), run.task->symbol_names(), notes), script));

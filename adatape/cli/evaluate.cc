@@ -17,6 +17,7 @@
 #include "adatape/cli/command.h"
 #include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
@@ -181,6 +182,8 @@ std::vector<TapeSetting> calibrated(const EvaluateArguments& arguments, const Lo
 
 int evaluate_run(const EvaluateArguments& arguments) {
   install_stop_handlers();
+  ADATAPE_CHECK(!arguments.parts || (arguments.budgets.size() <= 1 && !arguments.sweep), "evaluate",
+                "--parts: expected at most one tape budget beside it, got several");
   const c10::Device device = arguments.inference.start();
   LoadedRun run = load_run(arguments.folder, arguments.assignments, device);
   arguments.inference.prepare(*run.model, device);
@@ -192,7 +195,6 @@ int evaluate_run(const EvaluateArguments& arguments) {
   for (const TapeSetting& setting : settings) {
     if (!setting.met) std::cerr << "adatape: " << unmet_budget(setting) << std::endl;
   }
-  ADATAPE_CHECK(!arguments.parts || settings.size() <= 1, "evaluate", "--parts: expected one tape budget beside it, got ", settings.size());
   const int64_t rounds = std::max<int64_t>(1, static_cast<int64_t>(settings.size()));
   Progress progress("evaluate", rounds * examples, "examples", /*quiet=*/arguments.json);
   std::vector<BudgetResult> results;
@@ -214,7 +216,7 @@ int evaluate_run(const EvaluateArguments& arguments) {
     if (results.size() <= 1) add_measured(row, run, result);  // of several budgets each has its own
     if (arguments.parts) row["parts"] = cost_json(parts);
     if (!results.empty()) row["tape_budgets"] = tape_budgets_json(results);
-    std::cout << row.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
+    std::cout << json_text(row, 2) << "\n";
   } else if (results.size() > 1) {
     std::cout << concat(run.config.label, " on ", run.config.task->name, ", ", result.examples, " examples of the ", arguments.split,
                         " split\n\n")

@@ -134,7 +134,7 @@ TEST_F(EvaluateCommandTest, TapeBudgets) {
   EXPECT_EQ(sweep["tape_budgets"][0]["tape_length_mean"], 1);
   EXPECT_EQ(sweep["tape_budgets"][7]["tape_length_mean"], 6);
   EXPECT_FALSE(sweep.contains("accuracy") || sweep.contains("flops"));  // of which budget?
-  EXPECT_THAT(error_of("evaluate tape --sweep --parts"), HasSubstr("--parts: expected one tape budget beside it, got 8"));
+  EXPECT_THAT(error_of("evaluate tape --sweep --parts"), HasSubstr("--parts: expected at most one tape budget beside it"));
 
   EXPECT_THAT(error_of("evaluate tape --tape-budget lots"), HasSubstr("mean tape tokens such as 4.5"));
   train_run();

@@ -114,9 +114,11 @@ TEST_F(PictureTaskTest, ShowsGreyToModelsOfGrey) {
   write("train", 4);
   write("val", 2);
   const ImageClassificationTask task(configured("channels = 1"));
-  const Batch batch = task.held_out_batch(Split::kValidation, 0, 1);
-  EXPECT_EQ(batch.images.sizes(), (std::vector<int64_t>{1, 1, 16, 16}));
-  EXPECT_FLOAT_EQ(batch.images[0][0][0][0].item<float>(), 46 / 127.5f - 1);  // 0.299 x 20 + 0.587 x 30 + 0.114 x 200
+  const Batch batch = task.held_out_batch(Split::kValidation, 0, 4);
+  EXPECT_EQ(batch.images.sizes(), (std::vector<int64_t>{4, 1, 16, 16}));
+  std::vector<float> greys;
+  for (int64_t i = 0; i < 4; ++i) greys.push_back(std::round((batch.images[i][0][0][0].item<float>() + 1) * 127.5f));
+  EXPECT_THAT(greys, Contains(46));  // 0.299 x 20 + 0.587 x 30 + 0.114 x 200
 }
 
 TEST_F(PictureTaskTest, HoldsOutAPartOfTrainingWhereNoSplitIsThere) {
