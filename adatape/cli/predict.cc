@@ -18,6 +18,7 @@
 #include "adatape/cli/tape_budget_option.h"
 #include "adatape/core/check.h"
 #include "adatape/core/files.h"
+#include "adatape/core/json_text.h"
 #include "adatape/core/number_text.h"
 #include "adatape/core/progress.h"
 #include "adatape/core/signals.h"
@@ -233,7 +234,7 @@ int predict(const PredictArguments& arguments) {
   bool failed = false;
   for (size_t index = 0; index < arguments.pictures.size(); ++index) {
     if (stop_requested()) {
-      if (arguments.json) std::cout << rows.dump(2) << std::endl;  // of the pictures that are done
+      if (arguments.json) std::cout << json_text(rows, 2) << std::endl;  // of the pictures that are done
       throw Interrupted(concat("prediction stopped after ", index, " of ", arguments.pictures.size(), " pictures"));
     }
     try {
@@ -250,7 +251,7 @@ int predict(const PredictArguments& arguments) {
         rows.push_back({{"file", printable(arguments.pictures[index])}, {"index", index}, {"error", printable(error.what())}});
     }
   }
-  if (arguments.json) std::cout << rows.dump(2) << "\n";
+  if (arguments.json) std::cout << json_text(rows, 2) << "\n";
   return failed ? 1 : 0;
 }
 
