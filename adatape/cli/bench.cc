@@ -7,6 +7,7 @@
 #include "adatape/analysis/model_speed.h"
 #include "adatape/analysis/report.h"
 #include "adatape/cli/command.h"
+#include "adatape/cli/inference.h"
 #include "adatape/cli/output_folder.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
@@ -35,6 +36,7 @@ struct BenchArguments {
                            models;
   SpeedOptions speed;
   int threads = 0;
+  bool verbose = false;
   bool json = false;
 };
 
@@ -70,6 +72,7 @@ int bench(const BenchArguments& arguments) {
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   SpeedOptions options = arguments.speed;
   options.device = parse_device(arguments.device);
+  const KernelReport report(options.device, /*asked=*/options.device.is_cuda(), arguments.verbose);
   const std::vector<const ModelPreset*> presets = chosen(arguments);
   check_output_folder(arguments.output);
   plotly_script();  // what would keep the page from being written is an error before the measuring, not after it
@@ -119,6 +122,7 @@ std::function<int()> declare_bench(CLI::App& app) {
       ->type_name("SHARE");
   app.add_option("--device", arguments->device, "auto, cpu, cuda or cuda:N")->type_name("NAME")->capture_default_str();
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]")->type_name("N")->check(CLI::Range(1, 1024));
+  app.add_flag("--verbose", arguments->verbose, KernelReport::kHelp);
   app.add_option("--output,-o", arguments->output, "folder for report.html and results.json; made if need be")
       ->type_name("DIR")
       ->capture_default_str();

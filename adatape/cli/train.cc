@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "adatape/cli/command.h"
+#include "adatape/cli/inference.h"
 #include "adatape/core/check.h"
 #include "adatape/core/device.h"
 #include "adatape/core/progress.h"
@@ -41,7 +42,7 @@ struct TrainArguments {
   std::vector<std::string> assignments;
   std::optional<int64_t> seed;
   int threads = 0;
-  bool resume = false, quiet = false;
+  bool resume = false, quiet = false, verbose = false;
 };
 
 // "; did you mean A or B?": configurations of the folder whose names begin like the one that is missing, or the one with the nearest name.
@@ -98,6 +99,7 @@ int train(const TrainArguments& arguments) {
   }
   if (arguments.threads > 0) at::set_num_threads(arguments.threads);
   const c10::Device device = parse_device(arguments.device);
+  const KernelReport report(device, /*asked=*/device.is_cuda(), arguments.verbose);
   const std::unique_ptr<Task> task = find_task(config.task->name).make_task(*config.task);
   const std::shared_ptr<Model> model = find_model(config.model->name).make_model(*config.model, task->input_spec());
   if (!arguments.quiet) {
@@ -145,6 +147,7 @@ std::function<int()> declare_train(CLI::App& app) {
   app.add_option("--threads", arguments->threads, "CPU threads [all cores]; results are the same bits for the same number")
       ->type_name("N")
       ->check(CLI::Range(1, 1024));
+  app.add_flag("--verbose", arguments->verbose, KernelReport::kHelp);
   app.add_flag("--quiet,-q", arguments->quiet, "no progress on stderr");
   return [arguments] { return train(*arguments); };
 }
