@@ -3,8 +3,11 @@
 
 #include <torch/types.h>
 
+#include <functional>
+
 #include "adatape/nn/initialize.h"
 #include "adatape/nn/module.h"
+#include "adatape/ops/plain_calls.h"
 
 namespace adatape {
 
@@ -12,6 +15,12 @@ namespace adatape {
 // !(relative_difference(...) <= bound).
 inline double relative_difference(const at::Tensor& got, const at::Tensor& expected) {
   return ((got - expected).norm() / expected.norm()).item<double>();
+}
+
+// What a call gives with ATen's products, norms and activations; attention and tape reading stay, they have benchmarks of their own.
+inline at::Tensor in_plain_calls(const std::function<at::Tensor()>& call) {
+  const ops::PlainCalls plain;
+  return call();
 }
 
 // Classifiers start as zeros, which would hide errors.

@@ -11,11 +11,17 @@
 
 namespace {
 
+// What the ratio is, where it is not rival_ms / ours_ms; else "".
+std::string ratio_of(const adatape::BenchmarkRow& row) {
+  return row.flops_saved > 0 ? "time_saved / flops_saved" : row.factor != 1 ? "factor x rival_ms / ours_ms" : "";
+}
+
 void print_table(const std::vector<adatape::BenchmarkRow>& rows) {
   std::printf("\n%-42s %12s  %-12s %12s %8s %8s\n", "", "ours, ms", "rival", "rival, ms", "ratio", "goal");
   for (const adatape::BenchmarkRow& row : rows) {
-    std::printf("%-42s %12.3f  %-12s %12.3f %8.2f %8.2f%s\n", row.name.c_str(), row.ours_ms, row.rival.c_str(), row.rival_ms, row.ratio(),
-                row.goal, row.ratio() < row.goal ? "  short" : "");
+    const std::string of = ratio_of(row);
+    std::printf("%-42s %12.3f  %-12s %12.3f %8.2f %8.2f%s%s\n", row.name.c_str(), row.ours_ms, row.rival.c_str(), row.rival_ms, row.ratio(),
+                row.goal, row.ratio() < row.goal ? "  short" : "", of.empty() ? "" : ("  (" + of + ")").c_str());
   }
 }
 
@@ -52,12 +58,9 @@ void write_json(const std::string& file, const std::vector<adatape::BenchmarkRow
                    {"rival_ms", row.rival_ms},
                    {"ratio", row.ratio()},
                    {"goal", row.goal}});
-    // What ratio is, where it is not rival_ms / ours_ms.
-    if (row.flops_saved > 0) {
-      all.back().update({{"flops_saved", row.flops_saved}, {"time_saved", row.time_saved()}, {"ratio_of", "time_saved / flops_saved"}});
-    } else if (row.factor != 1) {
-      all.back().update({{"factor", row.factor}, {"ratio_of", "factor x rival_ms / ours_ms"}});
-    }
+    if (row.flops_saved > 0) all.back().update({{"flops_saved", row.flops_saved}, {"time_saved", row.time_saved()}});
+    if (row.factor != 1) all.back()["factor"] = row.factor;
+    if (const std::string of = ratio_of(row); !of.empty()) all.back()["ratio_of"] = of;
   }
   const std::filesystem::path parent = std::filesystem::path(file).parent_path();
   if (!parent.empty()) adatape::make_directories(parent.string());

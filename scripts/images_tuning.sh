@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 train() { # FOLDER MODEL LEARNING_RATE STEPS
-  local run=$out/$2_$3
+  local run=$out/$2_$3_$4_steps
   [ -f "$run/result.json" ] && return 0
   rm -rf "$run"
   build/release/adatape train "configs/images/$1/$2.toml" --set training.learning_rate="$3" --set training.steps="$4" \

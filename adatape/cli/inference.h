@@ -13,7 +13,7 @@
 namespace adatape::cli {
 
 // Says on stderr, when it goes at the end of a command that succeeds: with `verbose` which kernels really ran; and what the fast path did
-// not serve, a line each, where the command asked for something (a CUDA device, a precision) or with `verbose`.
+// not serve, a line each, where a CUDA device serves or a precision was asked for, or with `verbose`.
 class KernelReport {
  public:
   static constexpr const char* kHelp = "say on stderr at the end which kernels ran, and where a faster one could not";  // of --verbose

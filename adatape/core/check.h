@@ -22,7 +22,8 @@ class Error : public std::runtime_error {
   }
 };
 
-// Thrown when a user asked to stop (Ctrl-C, SIGTERM): training has saved what is worth keeping, other commands have written nothing.
+// Thrown when a user asked to stop (Ctrl-C, SIGTERM): training has saved what is worth keeping, predict and generate have given what was
+// done, other commands have written nothing.
 class Interrupted : public std::runtime_error {
  public:
   explicit Interrupted(const std::string& message) : std::runtime_error(message) {}

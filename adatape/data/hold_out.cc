@@ -67,7 +67,8 @@ std::vector<bool> hold_out(const std::vector<std::string>& names, const std::vec
 
 std::vector<size_t> mixed_order(const std::vector<std::string>& names) {
   std::vector<std::pair<uint64_t, size_t>> places;
-  for (size_t i = 0; i < names.size(); ++i) places.emplace_back(hash_of(names[i]), i);
+  // Not the hash that hold_out goes by: of what it chose, the classes with a small share would all come first.
+  for (size_t i = 0; i < names.size(); ++i) places.emplace_back(hash_of("order " + names[i]), i);
   std::sort(places.begin(), places.end());
   std::vector<size_t> order;
   for (const auto& [hash, index] : places) order.push_back(index);

@@ -190,7 +190,9 @@ std::string split_named(const std::string& file) {
     several = several || (!named.empty() && named != found->second);
     named = found->second;
   }
-  const auto within = [&](const char* part) { return file.find(part) != std::string::npos; };
+  std::string lower = file;
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char letter) { return std::tolower(letter); });
+  const auto within = [&](const char* part) { return lower.find(part) != std::string::npos; };
   ADATAPE_CHECK(!several && (!named.empty() || !(within("train") || within("val") || within("test"))), "tar shards",
                 "expected shards named for one split, with train, val or test as a word of its own, got ", printable(file),
                 "; rename it or move it away");

@@ -53,7 +53,8 @@ void TrainingConfig::fields(FieldVisitor& visit) {
                "factors of matrix products and attention; bfloat16 needs a CUDA device: weights, sums, norms and losses stay float32");
   visit.choice(
       "parallel", parallel, {"auto", "examples", "operators"},
-      "what CPU threads share: a part of the batch each, or each operator; auto = examples for models of up to 2 million parameters");
+      "what CPU threads share: a part of the batch each, or each operator; auto = examples for models of up to 2 million parameters whose "
+      "loss sets no examples against each other (see accumulate; \"examples\" splits those too)");
   visit.real("learning_rate", learning_rate, {.minimum = 0, .maximum = 1e38, .exclusive_minimum = true}, "peak learning rate of AdamW");
   visit.integer("warmup_steps", warmup_steps, {.minimum = 0}, "steps over which the learning rate rises linearly from 0");
   visit.choice("schedule", schedule, {"cosine", "constant"}, "learning rate after the warm-up: cosine falls to 0 at the last step");

@@ -51,7 +51,7 @@ void tape_overhead(benchmark::State& state, const std::string& row, int64_t batc
   Batch batch;
   batch.images = at::rand({batch_size, 3, 224, 224}) * 2 - 1;
   batch.examples = at::arange(batch_size, at::kLong);
-  const at::Tensor expected = model->forward(batch, {}).logits;
+  const at::Tensor expected = in_plain_calls([&] { return model->forward(batch, {}).logits; });
   model->pack_for_inference(torch::kFloat);
 
   ForwardOptions recording;
@@ -92,7 +92,7 @@ void tape_overhead(benchmark::State& state, const std::string& row, int64_t batc
     for (int64_t i = 0; i < kBlocks; ++i) tokens = blocks[i]->forward(tokens, {}, i);
     return head.forward(tokens, {});
   };
-  const at::Tensor expected_of_vit = vit();
+  const at::Tensor expected_of_vit = in_plain_calls(vit);
   stem.pack_for_inference(torch::kFloat);
   head.pack_for_inference(torch::kFloat);
   for (const std::shared_ptr<EncoderBlock>& block : blocks) block->pack_for_inference(torch::kFloat);

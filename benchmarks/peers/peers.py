@@ -127,20 +127,25 @@ def add_row(rows, name, ours_ms, rival, rival_ms, goal, more):
     print(f"{name:36s} {ours_ms:10.2f} {rival:12s} {rival_ms:10.2f} {ratio:7.2f} {goal:6.2f}{short}", flush=True)
 
 
-def write_rows(output, rows):
-    """Rows of other benchmarks stay in the file."""
+def write_rows(output, rows, begun):
+    """Rows of other benchmarks stay in the file; of what was begun (the beginnings of names) only what this run has measured."""
     kept = []
     if os.path.exists(output):
         with open(output) as file:
-            kept = [row for row in json.load(file) if row["name"] not in {new["name"] for new in rows}]
+            kept = [row for row in json.load(file) if not row["name"].startswith(tuple(begun))]
     os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
     with open(output + ".new", "w") as file:
         json.dump(kept + rows, file, indent=2)
     os.replace(output + ".new", output)
 
 
+def prefix_of(name, batch, precision):
+    return f"{name}_s16_b{batch}_{'bf16' if precision == 'bfloat16' else 'fp32'}_"
+
+
 def measure(options, name, batch, precision, rows):
-    short = "bf16" if precision == "bfloat16" else "fp32"
+    """Adds the rows of one model, batch and precision; returns how many rivals were left out. Refused where ours is wrong."""
+    left_out = 0
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         torch.manual_seed(0)
         images = torch.rand(batch, 3, 224, 224) * 2 - 1
@@ -170,6 +175,7 @@ def measure(options, name, batch, precision, rows):
                 if not apart <= bound:
                     print(f"bench-peers: {rival} is left out: logits {apart:.2e} from timm's, expected at most {bound}", file=sys.stderr)
                     del others[rival]
+                    left_out += 1
             runs = {"ours": ours.run, **{rival: timed(call) for rival, call in others.items()}}
             times = {key: [] for key in runs}
             for key in runs:
@@ -181,7 +187,8 @@ def measure(options, name, batch, precision, rows):
     medians = {key: statistics.median(values) for key, values in times.items()}
     for rival in others:
         more = {"images_per_second": 1e3 * batch / medians["ours"], "register_tokens": registers}
-        add_row(rows, f"{name}_s16_b{batch}_{short}_{rival}", medians["ours"], rival, medians[rival], GOALS[rival], more)
+        add_row(rows, prefix_of(name, batch, precision) + rival, medians["ours"], rival, medians[rival], GOALS[rival], more)
+    return left_out
 
 
 def main():
@@ -196,7 +203,7 @@ def main():
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     print_header(f"{options.threads} threads")
-    rows, refused = [], 0
+    rows, begun, refused = [], [], 0
     with open("/proc/cpuinfo") as about:
         if "avx512_bf16" not in about.read() and "bfloat16" in options.precision:
             print("bench-peers: no rows of bfloat16: this processor has no such products (avx512_bf16)", file=sys.stderr)
@@ -204,12 +211,13 @@ def main():
     for name in options.model:
         for precision in options.precision:
             for batch in options.batch:
+                begun.append(prefix_of(name, batch, precision))
                 try:
-                    measure(options, name, batch, precision, rows)
+                    refused += measure(options, name, batch, precision, rows)
                 except Refused as reason:
                     print(f"bench-peers: {name} {precision} at batch {batch} is left out: {reason}", file=sys.stderr)
                     refused += 1
-                write_rows(options.output, rows)  # so that a stop loses nothing
+                write_rows(options.output, rows, begun)  # so that a stop loses nothing
     sys.exit(1 if refused else 0)
 
 

@@ -117,6 +117,11 @@ def matmul(options):
     return timed(lambda: a @ b, options.device, 5)
 
 
+def prefix_of(options, family, batch, precision, kind):
+    where = f"b{batch}" if kind == "inference" else "train" if batch == LARGE_BATCH else f"train_b{batch}"
+    return f"{family}_{options.size[0]}16_{where}_{SHORT[precision]}_"
+
+
 def measure(options, family, batch, precision, kind, rows):
     """Adds the rows of one model, batch, precision and kind; returns how many rivals were left out. Refused where ours is wrong."""
     preset = f"{family}_{options.size}_patch16_224"
@@ -185,8 +190,7 @@ def measure(options, family, batch, precision, kind, rows):
             if batch >= LARGE_BATCH and precision == "bfloat16":
                 runs["matmul"] = matmul(options)
             medians = turns(runs, options.rounds)
-    where = f"b{batch}" if kind == "inference" else "train" if batch == LARGE_BATCH else f"train_b{batch}"
-    prefix = f"{family}_{options.size[0]}16_{where}_{SHORT[precision]}"
+    prefix = prefix_of(options, family, batch, precision, kind)
     # A step's gradients cost two more passes.
     flops = ours.about["flops"] * batch * (3 if kind == "train" else 1)
     for rival in others:
@@ -196,11 +200,11 @@ def measure(options, family, batch, precision, kind, rows):
             "tape_tokens": ours.about["tape_tokens"],
             "device": options.device_name,
         }
-        add_row(rows, f"{prefix}_{rival}", medians["ours"], rival, medians[rival], GOALS[rival], columns)
+        add_row(rows, prefix + rival, medians["ours"], rival, medians[rival], GOALS[rival], columns)
     if "matmul" in medians:
         speed = 2 * options.matmul_side**3 / medians["matmul"]  # FLOPs a millisecond
         columns = {"matmul_tflops": speed / 1e9, "flops_an_image": ours.about["flops"], "device": options.device_name}
-        add_row(rows, f"{prefix}_peak", medians["ours"], "peak", flops / speed, PEAK_GOALS[kind], columns)
+        add_row(rows, prefix + "peak", medians["ours"], "peak", flops / speed, PEAK_GOALS[kind], columns)
         print(f"{'':36s} a product of side {options.matmul_side}: {speed / 1e9:.0f} TFLOP/s", file=sys.stderr, flush=True)
     return left_out
 
@@ -225,18 +229,19 @@ def main():
     options.device_name = torch.cuda.get_device_name(options.device) if options.device.type == "cuda" else "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     print_header(options.device_name)
-    rows, refused = [], 0
+    rows, begun, refused = [], [], 0
     for kind in options.kind:
         for precision in options.precision:
             for family in options.model:
                 for batch in options.batch if kind == "inference" else options.train_batch:
+                    begun.append(prefix_of(options, family, batch, precision, kind))
                     try:
                         refused += measure(options, family, batch, precision, kind, rows)
                     except Refused as reason:
                         where = f"{kind} of {family} in {precision} at batch {batch}"
                         print(f"bench-peers: {where} is left out: {reason}", file=sys.stderr, flush=True)
                         refused += 1
-                    write_rows(options.output, rows)
+                    write_rows(options.output, rows, begun)
                     if options.device.type == "cuda":
                         torch.cuda.empty_cache()
     sys.exit(1 if refused else 0)

@@ -84,5 +84,34 @@ TEST(HoldOutTest, SaysWhatIsWrong) {
   }
 }
 
+// Of what is held out of one large class and many small ones, the first part has its share of the small ones.
+TEST(HoldOutTest, TheOrderOfWhatIsHeldOutHangsOnNoClass) {
+  std::vector<std::string> names;
+  std::vector<int32_t> labels;
+  for (int32_t label = 0; label <= 200; ++label) {
+    for (int i = 0; i < (label == 0 ? 5000 : 2); ++i) {
+      names.push_back(concat(label, '/', i, ".jpg"));
+      labels.push_back(label);
+    }
+  }
+  const std::vector<bool> held = hold_out(names, labels, 5000);
+  std::vector<std::string> chosen;
+  std::vector<int32_t> chosen_labels;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!held[i]) continue;
+    chosen.push_back(names[i]);
+    chosen_labels.push_back(labels[i]);
+  }
+  const std::vector<size_t> order = mixed_order(chosen);
+  ASSERT_EQ(order.size(), chosen.size());
+  const auto small = [&](size_t count) {
+    int64_t found = 0;
+    for (size_t i = 0; i < count; ++i) found += chosen_labels[order[i]] != 0;
+    return static_cast<double>(found) / static_cast<double>(count);
+  };
+  EXPECT_NEAR(small(200), small(order.size()), 0.1);
+  EXPECT_GT(small(order.size()), 0.3);
+}
+
 }  // namespace
 }  // namespace adatape

@@ -127,7 +127,7 @@ TEST_F(TarShardsTest, NoShardIsOfTwoSplits) {
   EXPECT_THAT(find_shards(folder_.path(), "train"), ElementsAre(folder_.file("Train2017.tar")));
   EXPECT_THAT(find_shards(folder_.path(), "validation"), ElementsAre(folder_.file("validation_1.tar")));
   EXPECT_THAT(find_shards(folder_.path(), "test"), ElementsAre(folder_.file("a.test.tar")));
-  for (const char* name : {"train-val.tar", "trainval.tar", "latest-train-0.tar.gz", "interval.tar"}) {
+  for (const char* name : {"train-val.tar", "TrainVal.tar", "latest-train-0.tar.gz", "interval.tar"}) {
     shard("", name);
     const std::string error = error_of([&] { find_shards(folder_.path(), "train"); });
     if (std::string(name) == "latest-train-0.tar.gz") {

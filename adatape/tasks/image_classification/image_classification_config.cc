@@ -55,7 +55,8 @@ void ImageClassificationConfig::fields(FieldVisitor& visit) {
   visit.text("name", name, "name of the task");
   visit.choice("format", format, {"idx", "folder", "tar"},
                "format of the files; idx: train- and t10k-images-idx3-ubyte(.gz), -labels-idx1-ubyte(.gz); folder: train/CLASS/*.jpg or "
-               "*.png, likewise validation/ (or val/) and test/; tar: shards train/*.tar or *train*.tar of KEY.jpg and KEY.cls, likewise");
+               "*.png, likewise validation/ (or val/) and test/; tar: shards train/*.tar or x-train-*.tar (train as a word "
+               "of its own) of KEY.jpg and KEY.cls, likewise");
   visit.text("path", path, "folder of the files (the default comes with the Debian package dataset-fashion-mnist)");
   visit.integer_or("channels", channels, "auto", {.minimum = 1, .maximum = 3},
                    "colours that the model sees: 1 (grey) or 3; auto = 1 for idx, else 3");
