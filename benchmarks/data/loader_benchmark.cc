@@ -13,6 +13,7 @@
 #include "adatape/core/files.h"
 #include "adatape/core/memory.h"
 #include "adatape/data/decode.h"
+#include "adatape/data/hold_out.h"
 #include "adatape/data/image_folder.h"
 #include "adatape/data/inception_crop.h"
 #include "adatape/data/prefetch.h"
@@ -67,6 +68,15 @@ class PhotoFolder {
   int64_t bytes_ = 0, mean_bytes_ = 0;
 };
 
+// In the task's order.
+std::vector<PictureFile> mixed(const std::vector<PictureFile>& found, const std::string& root) {
+  std::vector<std::string> names;
+  for (const PictureFile& file : found) names.push_back(fs::path(file.path).lexically_relative(root).string());
+  std::vector<PictureFile> files;
+  for (const size_t index : mixed_order(names)) files.push_back(found[index]);
+  return files;
+}
+
 // The same batch, picture by picture, with ATen.
 at::Tensor plain_batch(const std::vector<PictureFile>& files, EpochOrder& order, uint64_t step) {
   at::Tensor images = at::empty({kBatch, 3, kSide, kSide}, at::kFloat);
@@ -101,7 +111,7 @@ void loader(benchmark::State& state) {
   config.path = folder.path();
   config.augment = "inception";
   const ImageClassificationTask task(config);
-  const std::vector<PictureFile> files = find_pictures(folder.path() + "/train", {"even", "odd"});
+  const std::vector<PictureFile> files = mixed(find_pictures(folder.path() + "/train", {"even", "odd"}), folder.path());
   EpochOrder order(static_cast<int64_t>(files.size()));
   const auto ours = [&] { load([&](uint64_t step) { return task.training_batch(kSeed, step, kBatch); }); };
   const auto plain = [&] {
