@@ -23,6 +23,13 @@ inline at::Tensor in_plain_calls(const std::function<at::Tensor()>& call) {
   return call();
 }
 
+// Packs the weights; whether a call then gives what plain calls gave before.
+inline bool packs(Module& module, const std::function<at::Tensor()>& call) {
+  const at::Tensor expected = in_plain_calls(call);
+  module.pack_for_inference(torch::kFloat);
+  return relative_difference(call(), expected) <= 1e-4;
+}
+
 // Classifiers start as zeros, which would hide errors.
 inline void draw_classifier(const Module& module) {
   const at::NoGradGuard no_grad;

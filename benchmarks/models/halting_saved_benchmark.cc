@@ -86,9 +86,7 @@ void halting_saved(benchmark::State& state, const Case& wanted) {
   const Batch adaptive = images_halting_at(depths, batch, spec, encoder, 0);
   const Batch full = images_halting_at(std::vector<int64_t>(depths.size(), kBlocks), batch, spec, encoder, 0);
   const auto logits = [&] { return at::cat({model->forward(adaptive, {}).logits, model->forward(full, {}).logits}); };
-  const at::Tensor expected = in_plain_calls(logits);
-  model->pack_for_inference(torch::kFloat);
-  if (!(relative_difference(logits(), expected) <= 1e-4)) {
+  if (!packs(*model, logits)) {
     state.SkipWithError("the logits on packed weights differ");
     return;
   }

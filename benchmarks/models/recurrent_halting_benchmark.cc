@@ -126,9 +126,7 @@ void recurrent_halting(benchmark::State& state, const Case& wanted) {
   const std::vector<int64_t> spread = even_depths(wanted.units(), wanted.steps, 0), all(spread.size(), wanted.steps);
   const Batch adaptive = batch_of(spread, wanted), full = batch_of(all, wanted);
   const auto logits = [&] { return at::cat({model->forward(adaptive, {}).logits, model->forward(full, {}).logits}); };
-  const at::Tensor expected = in_plain_calls(logits);
-  model->pack_for_inference(torch::kFloat);
-  if (!(relative_difference(logits(), expected) <= 1e-4)) {
+  if (!packs(*model, logits)) {
     state.SkipWithError("the logits on packed weights differ");
     return;
   }
