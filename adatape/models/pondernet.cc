@@ -85,7 +85,7 @@ auto in_name_of(const std::vector<int64_t>& examples, const ForwardContext& all,
       rows[static_cast<size_t>(examples[i])] = item.rows[i];
       numbers[static_cast<size_t>(examples[i])] = item.numbers[i];
     }
-    all.work->push_back({item.part, std::move(rows), item.flops_per_row, std::move(numbers), item.weights});
+    all.work->push_back({item.part, std::move(rows), item.flops_per_row, std::move(numbers), item.weights, item.products});
   }
   for (const AuxiliaryLoss& loss : losses) add_loss_of(examples, static_cast<int64_t>(batch), loss, *all.auxiliary_losses);
   return result;

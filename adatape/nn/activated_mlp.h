@@ -19,7 +19,6 @@ struct ActivatedMlp : Module {
   void initialize(at::Generator& generator, double deviation, double last_deviation);
   torch::Tensor forward(const torch::Tensor& x) const;
   RowCost cost_per_row() const { return expand->cost_per_row() + contract->cost_per_row(); }
-  int64_t flops_per_row() const { return cost_per_row().flops; }
 
   Activation activation;
   std::shared_ptr<Linear> expand, contract;  // [m or 2 m, D], [D, m]

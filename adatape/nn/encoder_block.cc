@@ -80,14 +80,14 @@ PackedTokens EncoderBlock::forward_packed(const PackedTokens& x, const ForwardCo
       ops::packed_linear(before, qkv->packed, attention_norm->rows()).view({-1, 3, shape.heads, width / shape.heads});
   const torch::Tensor attended =
       packed_self_attention(projected, layout, {.relative_bias = {}, .products = qkv->packed.half() ? torch::kBFloat16 : torch::kFloat});
-  add_matrix_product_flops(projected.size(0) * qkv->flops_per_row());
+  count_products(projected.size(0), qkv->cost_per_row());
   return {finish_packed(before, attended, layout, context, part), x.layout};
 }
 
 torch::Tensor EncoderBlock::finish_packed(const torch::Tensor& x, const torch::Tensor& attended, const PackLayout& layout,
                                           const ForwardContext& context, const std::string& part) const {
   const torch::Tensor middle = ops::packed_linear(attended, output->packed, {}, ops::Activation::kNone, x);
-  add_matrix_product_flops(attended.size(0) * output->flops_per_row());
+  count_products(attended.size(0), output->cost_per_row());
   count_feed_forward(layout, context, part);
   torch::Tensor after = at::empty_like(middle);
   if (!tape_feed_forward || layout.count(TokenKind::kTape) == 0) {
@@ -122,13 +122,13 @@ PackedTokens EncoderBlock::forward_half(const PackedTokens& x, const ForwardCont
   const PackLayout& layout = *x.layout;
   const int64_t width = shape.width, total = layout.total(), head_dim = width / shape.heads;
   const bool gradient = at::GradMode::is_enabled(), split = tape_feed_forward && layout.count(TokenKind::kTape) > 0;
-  add_matrix_product_flops(total * (qkv->flops_per_row() + output->flops_per_row()));
+  count_products(total, qkv->cost_per_row() + output->cost_per_row());
   for (const int64_t length : layout.lengths()) add_matrix_product_flops(4 * length * length * width);
   context.count(part + " / attention projections", layout.lengths(), qkv->cost_per_row() + output->cost_per_row());
   count_attention(context, part + " / attention", layout, layout, /*causal=*/false, width, width);
   count_feed_forward(layout, context, part);
   const int64_t tape = split ? layout.count(TokenKind::kTape) : 0;
-  add_matrix_product_flops((total - tape) * (feed_forward->expand->flops_per_row() + feed_forward->contract->flops_per_row()));
+  count_products(total - tape, feed_forward->cost_per_row());
 
   const torch::Tensor given = gradient ? x.values : x.values.to(torch::kBFloat16);
   const auto [before, normed, none] = ops::residual_norm(given, {}, attention_norm->weight, attention_norm->bias, attention_norm->epsilon);
@@ -159,7 +159,8 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
     if (asking.defined() && answering.defined()) {
       const torch::Tensor before = queries.contiguous(), query = ops::packed_linear(before, asking, attention_norm->rows());
       const torch::Tensor pair = ops::packed_linear(keys.contiguous(), answering, attention_norm->rows());
-      add_matrix_product_flops(query.size(0) * 2 * width * width + pair.size(0) * 4 * width * width);
+      count_products(query.size(0), product_cost(width, width, true));
+      count_products(pair.size(0), product_cost(width, 2 * width, true));
       const std::vector<torch::Tensor> halves = pair.view({-1, 2, shape.heads, head_dim}).unbind(1);
       const torch::Tensor attended =
           packed_attention(query.view({-1, shape.heads, head_dim}), halves[0], halves[1], *query_layout, key_layout,
@@ -185,7 +186,8 @@ torch::Tensor EncoderBlock::forward_queries(const torch::Tensor& queries, const 
   torch::Tensor attended;
   if (one_query && ops::has_one_query_attention(query, normed_keys)) {
     const int64_t pairs = key_layout.total();
-    add_matrix_product_flops(4 * (query.size(0) * width + pairs * shape.heads) * width);
+    count_products(query.size(0), product_cost(width, 2 * width, true));
+    add_matrix_product_flops(4 * pairs * shape.heads * width);
     attended = ops::one_query_attention(query, normed_keys, {weights[1], weights[2], biases[2]}, key_layout.offsets(), shape.heads,
                                         1 / std::sqrt(static_cast<double>(head_dim)));
     context.count(part + " / key and value projections", query_layout->lengths(), product_cost(width, 2 * width, true));

@@ -37,7 +37,7 @@ namespace {
 torch::Tensor in_one_pass(const torch::Tensor& x, const Linear& expand, const Linear& contract, ops::MlpActivation activation) {
   const ops::MlpWeights weights{expand.weight, expand.bias, contract.weight, contract.bias};
   if (packed_path(x, expand.packed) || !ops::has_dense_mlp(x, weights)) return {};
-  add_matrix_product_flops(x.size(0) * (expand.flops_per_row() + contract.flops_per_row()));
+  count_products(x.size(0), expand.cost_per_row() + contract.cost_per_row());
   return ops::dense_mlp(x, {}, weights, activation);
 }
 }  // namespace
@@ -70,7 +70,7 @@ void GluMlp::initialize(at::Generator& generator) { initialize_pair(*expand, *co
 torch::Tensor GluMlp::forward(const torch::Tensor& x) const {
   if (torch::Tensor out = in_one_pass(x, *expand, *contract, ops::MlpActivation::kGated); out.defined()) return out;
   if (!packed_path(x, expand->packed)) return contract->forward(gated_unit(linear(x, expand->weight, expand->bias)));
-  add_matrix_product_flops(x.size(0) * expand->flops_per_row());
+  count_products(x.size(0), expand->cost_per_row());
   return contract->forward(ops::packed_linear(x.contiguous(), expand->packed, {}, ops::Activation::kGated));
 }
 
@@ -81,7 +81,7 @@ void GluMlp::pack(torch::Dtype products) {
 namespace {
 void add_packed(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, const Linear& expand, ops::Activation activation,
                 const Linear& contract, torch::Tensor& out) {
-  add_matrix_product_flops((rows.defined() ? rows.numel() : x.size(0)) * (expand.flops_per_row() + contract.flops_per_row()));
+  count_products(rows.defined() ? rows.numel() : x.size(0), expand.cost_per_row() + contract.cost_per_row());
   ops::packed_mlp(x, rows, norm.rows(), expand.packed, activation, contract.packed, out);
 }
 }  // namespace

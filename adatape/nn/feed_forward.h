@@ -18,7 +18,6 @@ struct Mlp : Module {
   // out[r] = x[r] + network(norm(x[r])) for the rows listed (undefined: all); where packed_path(x, expand->packed).
   void add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const;
   RowCost cost_per_row() const { return expand->cost_per_row() + contract->cost_per_row(); }
-  int64_t flops_per_row() const { return cost_per_row().flops; }
   std::shared_ptr<Linear> expand, contract;
   Gelu gelu;
 };
@@ -30,7 +29,6 @@ struct GluMlp : Module {
   torch::Tensor forward(const torch::Tensor& x) const;
   void add_to_rows(const torch::Tensor& x, const torch::Tensor& rows, const LayerNorm& norm, torch::Tensor& out) const;  // as Mlp's
   RowCost cost_per_row() const { return expand->cost_per_row() + contract->cost_per_row(); }
-  int64_t flops_per_row() const { return cost_per_row().flops; }
   std::shared_ptr<Linear> expand, contract;
 
  protected:

@@ -3,6 +3,7 @@
 
 #include <torch/types.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct WorkItem {
   int64_t flops_per_row = 0;
   std::vector<int64_t> numbers;  // [B] values read and written
   int64_t weights = 0;           // as RowCost has them
+  std::array<ProductShape, 2> products = {};
 };
 
 // An extra loss: the trainer adds weight x mean over examples.
@@ -49,7 +51,7 @@ struct ForwardContext {
     if (work == nullptr) return;
     std::vector<int64_t> numbers(rows);
     for (int64_t& number : numbers) number *= row.numbers;
-    work->push_back({part, rows, row.flops, std::move(numbers), row.weights});
+    work->push_back({part, rows, row.flops, std::move(numbers), row.weights, row.products});
   }
 };
 

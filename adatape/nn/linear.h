@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <map>
 
 #include "adatape/nn/module.h"
 #include "adatape/nn/row_cost.h"
@@ -12,7 +13,7 @@
 
 namespace adatape {
 
-// x [rows, in], weight [out, in], bias [out] or undefined -> [rows, out]. Adds 2 x rows x in x out to matrix_product_flops().
+// x [rows, in], weight [out, in], bias [out] or undefined -> [rows, out]. Counted, as count_products() does.
 torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, const torch::Tensor& bias);
 
 // The same on the packed weight where packed_path() says so.
@@ -25,11 +26,23 @@ bool packed_path(const torch::Tensor& x, const ops::PackedWeight& weight);
 int64_t matrix_product_flops();
 void add_matrix_product_flops(int64_t flops);
 
+// Rows that enter the products of a cost: for products that linear() does not make.
+void count_products(int64_t rows, const RowCost& cost);
+
+// While it lives, counts the rows that enter each matrix product of this process, by the product's shape. One at a time.
+class ProductRowCounter {
+ public:
+  ProductRowCounter();
+  ~ProductRowCounter();
+  ProductRowCounter(const ProductRowCounter&) = delete;
+  ProductRowCounter& operator=(const ProductRowCounter&) = delete;
+  std::map<ProductShape, int64_t> rows() const;
+};
+
 struct Linear : Module {
   Linear(int64_t in, int64_t out, bool with_bias = true);
   torch::Tensor forward(const torch::Tensor& x) const { return linear(x, weight, bias, packed); }
   RowCost cost_per_row() const { return product_cost(weight.size(1), weight.size(0), bias.defined()); }
-  int64_t flops_per_row() const { return cost_per_row().flops; }
   torch::Tensor weight;      // [out, in]
   torch::Tensor bias;        // [out]
   ops::PackedWeight packed;  // undefined before pack_for_inference

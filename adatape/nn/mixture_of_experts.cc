@@ -98,7 +98,7 @@ torch::Tensor MixtureOfExperts::forward_routed(const torch::Tensor& x, const Moe
   const auto choices = static_cast<int64_t>(plan->choices.size());
   if (gelu != Gelu::kTanh || choices < kFewestRows * config.experts || !ops::has_dense_mlp(x, weights))
     return from_experts(one_by_one(to_experts(x, plan), plan->offsets), routing.chosen_gates, plan);
-  add_matrix_product_flops(4 * choices * expand_weight.size(1) * expand_weight.size(2));
+  count_products(choices, expert_cost_per_row());
   const auto activation = ops::MlpActivation::kTanhGelu;
   const torch::Tensor answers = at::GradMode::is_enabled()
                                     ? ops::dense_mlp(to_experts(x, plan), plan->offsets, weights, activation)

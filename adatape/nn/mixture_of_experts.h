@@ -41,8 +41,11 @@ struct MixtureOfExperts : Module {
   torch::Tensor forward_routed(const torch::Tensor& x, const MoeRouting& routing) const;
   // Of a choice; weights: all experts'.
   RowCost expert_cost_per_row() const {
-    const int64_t width = expand_weight.size(1), inner = expand_weight.size(2);
-    return {4 * width * inner, 2 * (width + inner), 2 * expand_weight.numel() + expand_weight.size(0) * (width + inner)};
+    const int64_t inner = expand_weight.size(1), width = expand_weight.size(2);
+    return {4 * width * inner,
+            2 * (width + inner),
+            2 * expand_weight.numel() + expand_weight.size(0) * (width + inner),
+            {{{width, inner}, {inner, width}}}};
   }
 
   MoeConfig config;

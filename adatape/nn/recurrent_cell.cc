@@ -66,12 +66,15 @@ RecurrentState RecurrentCell::zero_state(int64_t rows) const {
 // W_hh h + b_hh. Rows become few as they halt, and packed weights need no preparation however few they are.
 RowCost RecurrentCell::state_cost_per_row() const {
   const int64_t states = kind == Kind::kLstm ? 2 : 1;
-  return {state_flops_per_row(), weight_hh.size(0) + 2 * states * width, weight_hh.numel() + bias_hh.numel()};
+  return {2 * weight_hh.numel(),
+          weight_hh.size(0) + 2 * states * width,
+          weight_hh.numel() + bias_hh.numel(),
+          {{{width, weight_hh.size(0)}, {}}}};
 }
 
 torch::Tensor RecurrentCell::product_with_state(const torch::Tensor& hidden) const {
   if (!packed_path(hidden, packed_hh)) return linear(hidden, weight_hh, bias_hh);
-  add_matrix_product_flops(hidden.size(0) * state_flops_per_row());
+  count_products(hidden.size(0), state_cost_per_row());
   return ops::packed_linear(hidden, packed_hh);
 }
 

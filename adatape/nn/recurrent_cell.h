@@ -36,7 +36,6 @@ struct RecurrentCell : Module {
   RecurrentState forward(const torch::Tensor& projected, const RecurrentState& state) const;
   RowCost input_cost_per_row() const { return product_cost(weight_ih.size(1), weight_ih.size(0), true); }
   RowCost state_cost_per_row() const;  // the projected input and the old state in, the new one out
-  int64_t state_flops_per_row() const { return 2 * weight_hh.numel(); }
 
   Kind kind;
   int64_t width;

@@ -42,9 +42,11 @@ TEST_P(EveryModelOnCuda, AnswersAsOnTheCpu) {
   const Batch batch = GetParam().batch();
   const ModelOutput expected = forward(*here, batch, /*training=*/false);
   const int64_t before = matrix_product_flops();
+  const ProductRowCounter counter;
   const ModelOutput got = forward(*there, batch.to(gpu), /*training=*/false);
   const int64_t done = matrix_product_flops() - before;
   expect_same(got, expected);
+  EXPECT_EQ(testing::product_rows_of(got), counter.rows());
   // The cost is what was computed, which for a single query may be another way than the CPU's. (Readers score inside one operator.)
   int64_t products = 0;
   for (const WorkItem& item : got.work) {

@@ -11,6 +11,7 @@ namespace {
 
 using testing::chosen;
 using testing::ModelCase;
+using testing::product_rows_of;
 
 class EveryModel : public ::testing::TestWithParam<ModelCase> {};
 
@@ -76,7 +77,9 @@ TEST_P(EveryModel, PackedForInferenceItAnswersTheSame) {
   std::erase_if(before.work, [](const WorkItem& item) { return item.part.starts_with("bank ") && item.part.ends_with(" / projection"); });
   model->pack_for_inference(torch::kFloat);
   const int64_t flops = matrix_product_flops();
+  const ProductRowCounter counter;
   const ModelOutput after = forward(*model, batch);
+  EXPECT_EQ(product_rows_of(after), counter.rows());
   EXPECT_LE(largest_difference(before.logits, after.logits), 1e-5 * std::max(1.0, before.logits.abs().max().item<double>()));
   EXPECT_EQ(before.block_tokens, after.block_tokens);
   ASSERT_EQ(before.work.size(), after.work.size());
@@ -166,8 +169,11 @@ TEST_P(EveryModel, TheCostIsWhatWasComputed) {
   const auto model = GetParam().make();
   const Batch batch = GetParam().batch();
   const int64_t before = matrix_product_flops();
+  const ProductRowCounter counter;
   const ModelOutput output = forward(*model, batch);
   const int64_t done = matrix_product_flops() - before;
+  EXPECT_EQ(product_rows_of(output), counter.rows());
+  EXPECT_FALSE(counter.rows().empty());
   for (const WorkItem& item : output.work) ASSERT_EQ(static_cast<int64_t>(item.rows.size()), batch.size()) << item.part;
   const auto [products, readings] = flops_of(output);
   EXPECT_EQ(products, done);

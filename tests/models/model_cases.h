@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -288,6 +290,18 @@ inline const std::vector<ModelCase>& model_cases() {
       {"u2t_per_example", "u2t", tokens + "max_steps = 4\nhalting_bias = 0\nhalting = \"per_example\"\n", symbols, ragged},
   };
   return cases;
+}
+
+// What the cost model says of rows that enter each matrix product.
+inline std::map<ProductShape, int64_t> product_rows_of(const ModelOutput& output) {
+  std::map<ProductShape, int64_t> rows;
+  for (const WorkItem& item : output.work) {
+    const int64_t entering = std::accumulate(item.rows.begin(), item.rows.end(), int64_t{0});
+    for (const ProductShape& shape : item.products) {
+      if (shape.in > 0 && entering > 0) rows[shape] += entering;
+    }
+  }
+  return rows;
 }
 
 }  // namespace adatape::testing
