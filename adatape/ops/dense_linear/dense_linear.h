@@ -9,9 +9,9 @@
 
 namespace adatape::ops {
 
-// True where dense_linear pays and no PlainCalls lives: float32 on an x86-64 CPU with AVX-512 that is not Intel's, x [rows, in] with rows
-// enough to pay for the weight's reordering. without_avx512: elements of a weight up to which it pays without AVX-512 too.
-bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight, int64_t without_avx512 = 0);
+// True where dense_linear pays and no PlainCalls lives: float32 on an x86-64 CPU that is not Intel's, x [rows, in] with rows enough to pay
+// for the weight's reordering. without_avx512: elements of a weight up to which it pays without AVX-512 too.
+bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight, int64_t without_avx512 = 1 << 15);
 
 // x [rows, in], weight [out, in], bias [out] or undefined, all float32 on the CPU, of any strides -> [rows, out].
 // Differentiable in all three; a gradient asked for with create_graph is made of plain calls, so that it can be differentiated again.

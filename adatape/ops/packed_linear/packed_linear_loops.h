@@ -62,13 +62,18 @@ struct FloatFactors {
   static ADATAPE_ALWAYS_INLINE void store(float* to, const typename S::Floats& x, int64_t count) { store_part<S>(to, x, count); }
 };
 
+// x <- x / (1 + 2^t): a sigmoid's argument is -t / log2(e).
+template <class S>
+ADATAPE_ALWAYS_INLINE void gate(typename S::Floats& x, typename S::Floats t) {
+  power_of_two<S>(t);
+  x /= 1.0f + t;
+}
+
 template <class S>
 ADATAPE_ALWAYS_INLINE void activate(Activation activation, typename S::Floats& x) {
   using F = typename S::Floats;
   if (activation == Activation::kGeluTanh) {
-    F gate = x * (1.5957691216057308f + 0.07135481282553925f * x * x);  // 2 sqrt(2 / pi) (x + 0.044715 x^3)
-    sigmoid<S>(gate);
-    x *= gate;
+    gate<S>(x, x * (-2.3022081985f - 0.10294324073f * x * x));  // -log2(e) 2 sqrt(2 / pi) (x + 0.044715 x^3)
   } else if (activation == Activation::kGeluExact) {
     // 1 + erf(x / sqrt 2) of a negative x is the tail itself. Source: Abramowitz and Stegun 7.1.26, absolute error 1.5e-7.
     const F size = x > 0 ? x : -x, t = 1.0f / (1.0f + 0.23164190f * size);
@@ -99,14 +104,34 @@ struct OutRows {
     __builtin_prefetch(residual + at);
     if (column + 16 < width) __builtin_prefetch(residual + at + 16);
   }
-  ADATAPE_ALWAYS_INLINE void put(int64_t i, int64_t column, const typename S::Floats& x) const {
+  // Adjacent vectors of a row, all of them within its width.
+  template <int kVectors>
+  ADATAPE_ALWAYS_INLINE void put_whole(int64_t i, int64_t column, const typename S::Floats (&x)[kVectors]) const {
     const int64_t at = place(i, column);
-    typename S::Floats sum = x, base;
-    if (residual != nullptr) {
-      load_part<S>(base, residual + at, width - column);
-      sum += base;
+    typename S::Floats base;
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      if (residual == nullptr) {
+        S::store(out + at + v * S::kLanes, x[v]);
+      } else {
+        S::load(base, residual + at + v * S::kLanes);
+        S::store(out + at + v * S::kLanes, x[v] + base);
+      }
     }
-    store_part<S>(out + at, sum, width - column);
+  }
+  // Adjacent vectors, cut at the width.
+  template <int kVectors>
+  ADATAPE_ALWAYS_INLINE void put(int64_t i, int64_t column, const typename S::Floats (&x)[kVectors]) const {
+    const int64_t at = place(i, column), left = width - column;
+    typename S::Floats sum, base;
+    for (int v = 0; v < kVectors; ++v) {
+      sum = x[v];
+      if (residual != nullptr) {
+        load_part<S>(base, residual + at + v * S::kLanes, left - v * S::kLanes);
+        sum += base;
+      }
+      store_part<S>(out + at + v * S::kLanes, sum, left - v * S::kLanes);
+    }
   }
 };
 
@@ -115,15 +140,23 @@ struct FactorRows {
   typename Factors::Element* to;
   int64_t stride, width;
   ADATAPE_ALWAYS_INLINE void expect(int64_t, int64_t) const {}
-  ADATAPE_ALWAYS_INLINE void put(int64_t i, int64_t column, const typename Factors::S::Floats& x) const {
-    Factors::store(to + i * stride + column, x, width - column);
+  template <int kVectors>
+  ADATAPE_ALWAYS_INLINE void put_whole(int64_t i, int64_t column, const typename Factors::S::Floats (&x)[kVectors]) const {
+    put(i, column, x);
+  }
+  template <int kVectors>
+  ADATAPE_ALWAYS_INLINE void put(int64_t i, int64_t column, const typename Factors::S::Floats (&x)[kVectors]) const {
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t at = column + v * Factors::S::kLanes;
+      Factors::store(to + i * stride + at, x[v], width - at);
+    }
   }
 };
 
 // One tile of the product and what follows it: rows first .. of `results`.
 template <class Factors, int kTileRows, int kVectors, class Results>
-ADATAPE_ALWAYS_INLINE void finished_tile(const PackedWeight& weight, Activation activation, const typename Factors::Element* a,
-                                         int64_t stride, const typename Factors::Element* panel, int64_t column, int64_t first,
+ADATAPE_ALWAYS_INLINE void finished_tile(int64_t in, Activation activation, const typename Factors::Element* a, int64_t stride,
+                                         const typename Factors::Element* panel, const float* biases, int64_t column, int64_t first,
                                          const Results& results) {
   using S = typename Factors::S;
   typename S::Floats sums[kTileRows][kVectors];
@@ -132,28 +165,29 @@ ADATAPE_ALWAYS_INLINE void finished_tile(const PackedWeight& weight, Activation 
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
     typename S::Floats bias;
-    S::load(bias, weight.bias.template const_data_ptr<float>() + column + v * S::kLanes);
+    S::load(bias, biases + column + v * S::kLanes);
 #pragma GCC unroll 12
     for (int i = 0; i < kTileRows; ++i) sums[i][v] = bias;
   }
-  Factors::template sums_of<kTileRows, kVectors>(weight.in, a, stride, panel, sums);
-  if constexpr (kVectors == 2) {
-    if (gated) {
+  Factors::template sums_of<kTileRows, kVectors>(in, a, stride, panel, sums);
+  if (activation == Activation::kNone && results.width - column >= kVectors * S::kLanes) {  // from the registers
 #pragma GCC unroll 12
-      for (int i = 0; i < kTileRows; ++i) {
-        sigmoid<S>(sums[i][1]);
-        results.put(first + i, column / 2, sums[i][0] * sums[i][1]);
-      }
-      return;
-    }
+    for (int i = 0; i < kTileRows; ++i) results.put_whole(first + i, column, sums[i]);
+    return;
   }
-#pragma GCC unroll 12
+  // Not unrolled: a tile's end, made twelve times over, would drive the loop above out of the processor's cache of operations.
   for (int i = 0; i < kTileRows; ++i) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) {
-      activate<S>(activation, sums[i][v]);
-      results.put(first + i, column + v * S::kLanes, sums[i][v]);
+    if constexpr (kVectors == 2) {
+      if (gated) {
+        typename S::Floats gated_sums[1] = {sums[i][0]};
+        gate<S>(gated_sums[0], sums[i][1] * -1.4426950409f);
+        results.put(first + i, column / 2, gated_sums);
+        continue;
+      }
     }
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) activate<S>(activation, sums[i][v]);
+    results.put(first + i, column, sums[i]);
   }
 }
 
@@ -165,6 +199,7 @@ ADATAPE_ALWAYS_INLINE void product(const PackedWeight& weight, Activation activa
   using Element = typename Factors::Element;
   const int64_t columns = weight.gated ? 2 * S::padded(weight.out) : weight.out;
   const auto* panels = static_cast<const Element*>(weight.panels.const_data_ptr());
+  const float* const biases = weight.bias.template const_data_ptr<float>();
   for (int64_t p = first; p < last; ++p) {
     const Element* const panel = panels + p * S::kPanel * Factors::depth(weight.in);
     const int64_t column = p * S::kPanel;
@@ -172,9 +207,9 @@ ADATAPE_ALWAYS_INLINE void product(const PackedWeight& weight, Activation activa
     const auto run = [&]<int kTileRows>(std::integral_constant<int, kTileRows>) ADATAPE_INLINE_LAMBDA {
       for (; i + kTileRows <= m; i += kTileRows) {
         if (columns - column > S::kLanes) {
-          finished_tile<Factors, kTileRows, 2>(weight, activation, a + i * stride, stride, panel, column, i, results);
+          finished_tile<Factors, kTileRows, 2>(weight.in, activation, a + i * stride, stride, panel, biases, column, i, results);
         } else {
-          finished_tile<Factors, kTileRows, 1>(weight, activation, a + i * stride, stride, panel, column, i, results);
+          finished_tile<Factors, kTileRows, 1>(weight.in, activation, a + i * stride, stride, panel, biases, column, i, results);
         }
       }
     };
