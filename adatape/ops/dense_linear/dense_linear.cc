@@ -84,14 +84,11 @@ class DenseLinearFunction : public torch::autograd::Function<DenseLinearFunction
 
 }  // namespace
 
-bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight, int64_t without_avx512) {
+bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight) {
   // Below, reordering the weight or empty lanes cost more than is won; of small products, the calls around them cost more than these.
   constexpr int64_t kFewestRows = 48, kNarrowest = 8, kSmall = 1 << 15;
-  // Where MKL uses all that the processor has (Zen 3), small layers gain (1.1 times at 32 x 96, 1.0 at 96 x 288), large ones lose (0.9 at
-  // 384 x 1536).
-  const bool pays = mkl_takes_avx2() && (cpu::has_avx512() || weight.numel() <= without_avx512);
-  return !plain_calls() && pays && x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat && x.dim() == 2 &&
-         x.size(0) >= kFewestRows && weight.size(1) >= kNarrowest && (weight.size(0) >= kNarrowest || x.numel() <= kSmall);
+  return !plain_calls() && mkl_takes_avx2() && x.is_cpu() && x.scalar_type() == at::kFloat && weight.scalar_type() == at::kFloat &&
+         x.dim() == 2 && x.size(0) >= kFewestRows && weight.size(1) >= kNarrowest && (weight.size(0) >= kNarrowest || x.numel() <= kSmall);
 }
 
 at::Tensor dense_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

@@ -1,5 +1,6 @@
 // Linear layers of training on the CPU: y = x W^T + b and its gradients by products of this library's own, in one thread or many.
-// The BLAS that LibTorch brings keeps to 8 floats an instruction on processors that are not its maker's; these take 16 where there are.
+// The BLAS that LibTorch brings keeps to 8 floats an instruction on processors that are not its maker's; these take 16 where there are, and
+// with 8 are as fast.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,8 +11,8 @@
 namespace adatape::ops {
 
 // True where dense_linear pays and no PlainCalls lives: float32 on an x86-64 CPU that is not Intel's, x [rows, in] with rows enough to pay
-// for the weight's reordering. without_avx512: elements of a weight up to which it pays without AVX-512 too.
-bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight, int64_t without_avx512 = 1 << 15);
+// for the weight's reordering.
+bool has_dense_linear(const at::Tensor& x, const at::Tensor& weight);
 
 // x [rows, in], weight [out, in], bias [out] or undefined, all float32 on the CPU, of any strides -> [rows, out].
 // Differentiable in all three; a gradient asked for with create_graph is made of plain calls, so that it can be differentiated again.

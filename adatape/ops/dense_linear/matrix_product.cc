@@ -20,6 +20,7 @@ struct Part {
   int64_t rows, depth, columns;
   const float* a;
   int64_t a_row, a_column;
+  const float* a_tiles;  // the rows of whole tiles once more, a tile's side by side, [tile][depth][Simd::kRows]; null: read from a
   const float* b;
   int64_t b_panel, b_row;  // from one panel to the next, from one step to the next
   const float* bias;       // the sums begin with it; null: with zero
@@ -28,7 +29,8 @@ struct Part {
 };
 
 template <class S, int kTileRows, int kVectors>
-ADATAPE_ALWAYS_INLINE void tile(const Part& part, const float* a, const float* panel, int64_t column, float* c) {
+ADATAPE_ALWAYS_INLINE void tile(const Part& part, const float* a, int64_t a_row, int64_t a_column, const float* panel, int64_t column,
+                                float* c) {
   typename S::Floats sums[kTileRows][kVectors], b[kVectors];
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
@@ -44,7 +46,7 @@ ADATAPE_ALWAYS_INLINE void tile(const Part& part, const float* a, const float* p
       }
     }
   }
-  const int64_t a_row = part.a_row, a_column = part.a_column, b_row = part.b_row;
+  const int64_t b_row = part.b_row;
   for (int64_t p = 0; p < part.depth; ++p, a += a_column, panel += b_row) {
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) S::load(b[v], panel + v * S::kLanes);
@@ -70,12 +72,14 @@ ADATAPE_ALWAYS_INLINE void multiply(const Part& part) {
     int64_t i = 0;
     const auto run = [&]<int kTileRows>(std::integral_constant<int, kTileRows>) ADATAPE_INLINE_LAMBDA {
       for (; i + kTileRows <= part.rows; i += kTileRows) {
-        const float* const a = part.a + i * part.a_row;
+        const bool beside = kTileRows == S::kRows && part.a_tiles != nullptr;
+        const float* const a = beside ? part.a_tiles + i * part.depth : part.a + i * part.a_row;
+        const int64_t a_row = beside ? 1 : part.a_row, a_column = beside ? S::kRows : part.a_column;
         float* const c = part.c + i * part.columns + column;
         if (part.columns - column > S::kLanes) {
-          tile<S, kTileRows, 2>(part, a, panel, column, c);
+          tile<S, kTileRows, 2>(part, a, a_row, a_column, panel, column, c);
         } else {
-          tile<S, kTileRows, 1>(part, a, panel, column, c);
+          tile<S, kTileRows, 1>(part, a, a_row, a_column, panel, column, c);
         }
       }
     };
@@ -156,10 +160,10 @@ ADATAPE_CPU_AVX512 void add_rows_wide(int64_t rows, int64_t columns, const float
 int64_t panel_width() { return 2 * (has_avx512() ? Simd<16>::kLanes : Simd<8>::kLanes); }
 int64_t padded(int64_t columns) { return (columns + panel_width() - 1) / panel_width() * panel_width(); }
 
-// Short rows are read where they lie; long ones would fill a few sets of the cache and many pages.
-bool lies_well(int64_t columns, const Matrix& b) {
-  constexpr int64_t kShort = 128;
-  return b.column == 1 && b.row > 0 && b.row <= kShort && columns % (panel_width() / 2) == 0;
+// Short rows are read where they lie, if many only the shortest; others would fill a few sets of the cache and many pages.
+bool lies_well(int64_t depth, int64_t columns, const Matrix& b) {
+  constexpr int64_t kShort = 128, kShortest = 32, kFew = 1 << 13;  // numbers
+  return b.column == 1 && b.row > 0 && b.row <= (depth * b.row <= kFew ? kShort : kShortest) && columns % (panel_width() / 2) == 0;
 }
 
 // Steps begin .. begin + depth of b to panels, by as many threads as pay.
@@ -174,11 +178,26 @@ void fill(const Matrix& b, int64_t begin, int64_t depth, int64_t columns, float*
   }
 }
 
+// Rows of whole tiles whose numbers of one step are adjacent (a.row == 1), as Part::a_tiles wants them: where they lie, each step of a
+// tile is a line and often a page of its own, again for each panel.
+template <class S>
+const float* tiles_of(int64_t rows, int64_t steps, const float* a, int64_t a_column) {
+  static thread_local std::vector<float> memory;
+  float* to = aligned(memory, rows * steps);
+  const float* const tiles = to;
+  for (int64_t i = 0; i + S::kRows <= rows; i += S::kRows) {
+    for (int64_t p = 0; p < steps; ++p, to += S::kRows) std::memcpy(to, a + i + p * a_column, S::kRows * sizeof(float));
+  }
+  return tiles;
+}
+
 // `steps` steps from `begin` of rows of a; b: those steps of the right factor.
 void multiply_steps(int64_t rows, const Matrix& a, int64_t begin, int64_t steps, const RightFactor& b, const float* bias, float* c) {
   if (rows == 0) return;
   const int64_t blocks = (rows + kBlockRows - 1) / kBlockRows;
   const int64_t block = std::max<int64_t>(((rows + blocks - 1) / blocks + 3) / 4 * 4, 4);
+  constexpr int64_t kFewSteps = 64;
+  const bool beside = a.row == 1 && a.column > 1 && steps >= kFewSteps && b.columns > 2 * panel_width();
   for (int64_t i = 0; i < rows; i += block) {
     Part part;
     part.rows = std::min(block, rows - i);
@@ -187,6 +206,9 @@ void multiply_steps(int64_t rows, const Matrix& a, int64_t begin, int64_t steps,
     part.a = a.data + i * a.row + begin * a.column;
     part.a_row = a.row;
     part.a_column = a.column;
+    part.a_tiles = !beside        ? nullptr
+                   : has_avx512() ? tiles_of<Simd<16>>(part.rows, steps, part.a, a.column)
+                                  : tiles_of<Simd<8>>(part.rows, steps, part.a, a.column);
     part.b = b.data;
     part.b_panel = b.row > 0 ? panel_width() : panel_width() * steps;
     part.b_row = b.row > 0 ? b.row : panel_width();
@@ -213,7 +235,7 @@ float* aligned(std::vector<float>& memory, int64_t elements) {
 int64_t right_factor_elements(int64_t depth, int64_t columns) { return depth * padded(columns); }
 
 RightFactor lay_out(int64_t depth, int64_t columns, const Matrix& b, float* memory) {
-  if (lies_well(columns, b)) return {depth, columns, b.data, b.row};
+  if (lies_well(depth, columns, b)) return {depth, columns, b.data, b.row};
   for (int64_t begin = 0; begin < depth; begin += kDepth)
     fill(b, begin, std::min(kDepth, depth - begin), columns, memory + begin * padded(columns));
   return {depth, columns, memory};
@@ -228,7 +250,7 @@ void multiply_rows(int64_t rows, const Matrix& a, const RightFactor& b, const fl
 
 void matrix_product(int64_t rows, int64_t depth, int64_t columns, const Matrix& a, const Matrix& b, const float* bias, float* c) {
   if (rows == 0 || columns == 0) return;
-  const bool in_place = lies_well(columns, b);
+  const bool in_place = lies_well(depth, columns, b);
   float* const panels = in_place ? nullptr : own_memory(right_factor_elements(std::min(depth, kDepth), columns));
   for (int64_t begin = 0; begin < depth || begin == 0; begin += kDepth) {
     const int64_t steps = std::min(kDepth, depth - begin);

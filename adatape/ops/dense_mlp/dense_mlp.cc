@@ -320,12 +320,9 @@ void record_products() { ADATAPE_RECORD_ONCE(record_cpu_kernel(kMatrixProducts, 
 }  // namespace
 
 bool has_dense_mlp(const at::Tensor& x, const MlpWeights& weights) {
-  // Without AVX-512 all but large layers gain by one pass over both (Zen 3: 1.2 to 1.3 times as fast at 32 x 128 and 96 x 192, 1.1 at 128 x
-  // 512, 1.0 at 384 x 1536).
-  constexpr int64_t kSmallLayer = 1 << 17;
   const bool groups = weights.expand.dim() == 3;
-  return has_dense_linear(x, groups ? weights.expand[0] : weights.expand, kSmallLayer) &&
-         has_dense_linear(x, groups ? weights.contract[0] : weights.contract, kSmallLayer);
+  return has_dense_linear(x, groups ? weights.expand[0] : weights.expand) &&
+         has_dense_linear(x, groups ? weights.contract[0] : weights.contract);
 }
 
 at::Tensor dense_mlp(const at::Tensor& x, const std::vector<int64_t>& offsets, const MlpWeights& weights, MlpActivation activation) {
