@@ -12,7 +12,7 @@
 namespace adatape::ops::cpu {
 
 // Rows of x a thread works on at a time: with its wide activations they stay in the second-level cache.
-constexpr int64_t kBlockRows = 96;
+constexpr int64_t kBlockRows = 120;
 
 // One call's operands; pointers stand at their first row, `rows` picks rows of x, residual and out.
 struct LinearTask {
