@@ -32,18 +32,19 @@ template <class S, int kTileRows, int kVectors>
 ADATAPE_ALWAYS_INLINE void tile(const Part& part, const float* a, int64_t a_row, int64_t a_column, const float* panel, int64_t column,
                                 float* c) {
   typename S::Floats sums[kTileRows][kVectors], b[kVectors];
+  const bool whole = part.columns - column >= kVectors * S::kLanes;  // asked once: products of few steps are mostly beginning and end
 #pragma GCC unroll 2
   for (int v = 0; v < kVectors; ++v) {
-    const int64_t at = column + v * S::kLanes, count = part.columns - at;
+    const int64_t at = column + v * S::kLanes;
     b[v] = typename S::Floats{};
-    if (part.bias != nullptr) load_part<S>(b[v], part.bias + at, count);
+    if (part.bias != nullptr) load_part<S>(b[v], part.bias + at, part.columns - at);
 #pragma GCC unroll 12
+    for (int i = 0; i < kTileRows; ++i) sums[i][v] = b[v];
+  }
+  if (part.add) {
     for (int i = 0; i < kTileRows; ++i) {
-      if (part.add) {
-        load_part<S>(sums[i][v], c + i * part.columns + v * S::kLanes, count);
-      } else {
-        sums[i][v] = b[v];
-      }
+      for (int v = 0; v < kVectors; ++v)
+        load_part<S>(sums[i][v], c + i * part.columns + v * S::kLanes, part.columns - column - v * S::kLanes);
     }
   }
   const int64_t b_row = part.b_row;
@@ -57,10 +58,16 @@ ADATAPE_ALWAYS_INLINE void tile(const Part& part, const float* a, int64_t a_row,
       for (int v = 0; v < kVectors; ++v) sums[i][v] += b[v] * factor;
     }
   }
-#pragma GCC unroll 2
-  for (int v = 0; v < kVectors; ++v) {
+  if (whole) {
 #pragma GCC unroll 12
-    for (int i = 0; i < kTileRows; ++i)
+    for (int i = 0; i < kTileRows; ++i) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) S::store(c + i * part.columns + v * S::kLanes, sums[i][v]);
+    }
+    return;
+  }
+  for (int i = 0; i < kTileRows; ++i) {
+    for (int v = 0; v < kVectors; ++v)
       store_part<S>(c + i * part.columns + v * S::kLanes, sums[i][v], part.columns - column - v * S::kLanes);
   }
 }
