@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -139,13 +140,12 @@ ADATAPE_ALWAYS_INLINE void exponential(typename S::Floats& x) {
   x = vanishes ? F{} : y * power;
 }
 
-// t <- 2^t, t brought to -125 .. 125 before, within some 1e-7 |t| of itself. NaN of NaN. Source: Cephes, exp2f.
+// t <- 2^t, within some 1e-7 |t| of itself; 0 below -125, infinite above 125, NaN of NaN. Source: Cephes, exp2f.
 template <class S>
 ADATAPE_ALWAYS_INLINE void power_of_two(typename S::Floats& t) {
   using F = typename S::Floats;
   constexpr float kMost = 125, kRound = 12582912.0f;  // as above
-  t = t < -kMost ? F{} - kMost : t;
-  t = t > kMost ? F{} + kMost : t;
+  const auto vanishes = t < -kMost, overflows = t > kMost;
   const F shifted = t + kRound, r = t - (shifted - kRound);
   F y = r * 1.535336188e-4f + 1.339887440e-3f;
   y = y * r + 9.618437357e-3f;
@@ -158,15 +158,16 @@ ADATAPE_ALWAYS_INLINE void power_of_two(typename S::Floats& t) {
   std::memcpy(&bits, &y, sizeof(bits));
   bits += n << 23;  // the low bits of `shifted` are the whole part
   std::memcpy(&t, &bits, sizeof(t));
+  t = vanishes ? F{} : t;
+  t = overflows ? F{} + std::numeric_limits<float>::infinity() : t;
 }
 
 // g <- 1 / (1 + e^-g), without overflow for any g.
 template <class S>
 ADATAPE_ALWAYS_INLINE void sigmoid(typename S::Floats& g) {
-  typename S::Floats e = g > 0 ? -g : g;
-  exponential<S>(e);
-  const typename S::Floats one = typename S::Floats{} + 1.0f;
-  g = (g > 0 ? one : e) / (one + e);
+  g *= -1.4426950408889634f;
+  power_of_two<S>(g);
+  g = 1.0f / (1.0f + g);
 }
 
 }  // namespace adatape::ops::cpu
