@@ -29,7 +29,7 @@ void add_matrix_product_flops(int64_t flops);
 // Rows that enter the products of a cost: for products that linear() does not make.
 void count_products(int64_t rows, const RowCost& cost);
 
-// While it lives, counts the rows that enter each matrix product of this process, by the product's shape. One at a time.
+// While it lives, counts the rows that enter each product with a weight in this process, by the product's shape. One at a time.
 class ProductRowCounter {
  public:
   ProductRowCounter();

@@ -20,7 +20,7 @@ struct RowCost {
   std::array<ProductShape, 2> products = {};  // the matrix products that it enters, none where `in` is 0
 };
 
-// Of one product and another, or of what has none.
+// Each side has one product at most.
 inline RowCost operator+(const RowCost& a, const RowCost& b) {
   return {a.flops + b.flops, a.numbers + b.numbers, a.weights + b.weights, {a.products[0], b.products[0]}};
 }

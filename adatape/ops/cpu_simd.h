@@ -140,12 +140,13 @@ ADATAPE_ALWAYS_INLINE void exponential(typename S::Floats& x) {
   x = vanishes ? F{} : y * power;
 }
 
-// t <- 2^t, within some 1e-7 |t| of itself; 0 below -125, infinite above 125, NaN of NaN. Source: Cephes, exp2f.
+// t <- 2^t, within 2 units in the last place; 0 below -125, infinite above 125, NaN of any NaN. Source: Cephes, exp2f.
 template <class S>
 ADATAPE_ALWAYS_INLINE void power_of_two(typename S::Floats& t) {
   using F = typename S::Floats;
   constexpr float kMost = 125, kRound = 12582912.0f;  // as above
-  const auto vanishes = t < -kMost, overflows = t > kMost;
+  const auto vanishes = t < -kMost, within = t <= kMost;
+  const F infinite = t + std::numeric_limits<float>::infinity();  // or NaN, whose bits the addition below might turn into a number's
   const F shifted = t + kRound, r = t - (shifted - kRound);
   F y = r * 1.535336188e-4f + 1.339887440e-3f;
   y = y * r + 9.618437357e-3f;
@@ -159,10 +160,10 @@ ADATAPE_ALWAYS_INLINE void power_of_two(typename S::Floats& t) {
   bits += n << 23;  // the low bits of `shifted` are the whole part
   std::memcpy(&t, &bits, sizeof(t));
   t = vanishes ? F{} : t;
-  t = overflows ? F{} + std::numeric_limits<float>::infinity() : t;
+  t = within ? t : infinite;
 }
 
-// g <- 1 / (1 + e^-g), without overflow for any g.
+// g <- 1 / (1 + e^-g), without overflow for any g, within 1e-7 of itself and, below 0, 4e-8 |g| more; 0 below -87.
 template <class S>
 ADATAPE_ALWAYS_INLINE void sigmoid(typename S::Floats& g) {
   g *= -1.4426950408889634f;

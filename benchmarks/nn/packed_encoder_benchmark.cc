@@ -8,6 +8,7 @@
 #include "adatape/core/memory.h"
 #include "adatape/nn/encoder_block.h"
 #include "adatape/nn/mixed_precision.h"
+#include "adatape/ops/cuda_architecture.h"
 #include "adatape/ops/plain_calls.h"
 #include "benchmarks/answers.h"
 #include "benchmarks/side_by_side.h"
@@ -51,6 +52,10 @@ at::Tensor dense_stack(const std::vector<std::shared_ptr<EncoderBlock>>& blocks,
 void packed_encoder(benchmark::State& state, const Stack& stack, const std::string& name, const std::vector<int64_t>& lengths,
                     bool training) {
   keep_freed_memory();  // as the program does; rivals have it too
+  if (stack.device.is_cuda() && !ops::has_cuda_kernels_on(stack.device)) {
+    state.SkipWithError("the CUDA kernels do not serve this");
+    return;
+  }
   at::manual_seed(0);
   at::Generator generator = parameter_generator(1, 1);
   std::vector<std::shared_ptr<EncoderBlock>> blocks;
@@ -102,8 +107,10 @@ void packed_encoder(benchmark::State& state, const Stack& stack, const std::stri
     if (training) out.sum().backward();
   };
   const auto timed = [&](std::function<void()> passes) -> std::function<void()> {
-    const auto call = [&begin, passes, training](int64_t) {
+    const auto call = [&begin, &stack, passes, training](int64_t) {
       const at::AutoGradMode mode(training);
+      // Weights are rounded to bfloat16 once a pass, however many lengths it takes one after the other.
+      const MixedPrecision precision(stack.products, stack.device);
       begin();
       passes();
     };

@@ -4,7 +4,10 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
+#include <bit>
 #include <limits>
+
+#include "adatape/nn/gated_unit.h"
 
 namespace adatape {
 namespace {
@@ -29,6 +32,12 @@ TEST(GeluUnitTest, FarOutAndNotANumber) {
   for (const auto& [place, value] : std::vector<std::pair<int64_t, float>>{{1, 0.0F}, {2, 0.0F}, {3, 50.0F}, {4, 1e12F}})
     EXPECT_FLOAT_EQ(got[place].item<float>(), value) << place;
   EXPECT_TRUE(std::isnan(got[5].item<float>()));
+  for (const uint32_t bits : {0x7fffffffU, 0x7fc00001U, 0xffffffffU}) {  // a GPU's, and others
+    const torch::Tensor gate = torch::full({1, 2}, std::bit_cast<float>(bits));
+    EXPECT_TRUE(std::isnan(gated_unit(gate).item<float>())) << bits;
+    gate[0][0] = 1;
+    EXPECT_TRUE(std::isnan(gated_unit(gate).item<float>())) << bits;
+  }
   for (const auto& [place, value] : std::vector<std::pair<int64_t, float>>{{1, 0.0F}, {2, 0.5F}, {3, 1.0F}, {4, 1.0F}})
     EXPECT_FLOAT_EQ(slope[place].item<float>(), value) << place;
 }

@@ -51,6 +51,8 @@ TEST(DenseLinearTest, EqualsPlainCallsForAllSizes) {
       expect_equal(at::randn({rows, in}), at::randn({out, in}), at::randn({out}), at::randn({rows, out}));
     }
   }
+  for (const int64_t rows : {1030, 1100})  // a weight's gradient by columns, its last steps few and not so few
+    expect_equal(at::randn({rows, 150}), at::randn({43, 150}), at::randn({43}), at::randn({rows, 43}));
   expect_equal(at::randn({2500, 8}), at::randn({40, 8}), at::randn({40}), at::randn({2500, 40}));  // more steps than are summed at once
 }
 

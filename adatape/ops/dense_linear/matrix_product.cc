@@ -167,7 +167,7 @@ ADATAPE_CPU_AVX512 void add_rows_wide(int64_t rows, int64_t columns, const float
 int64_t panel_width() { return 2 * (has_avx512() ? Simd<16>::kLanes : Simd<8>::kLanes); }
 int64_t padded(int64_t columns) { return (columns + panel_width() - 1) / panel_width() * panel_width(); }
 
-// Short rows are read where they lie, if many only the shortest; others would fill a few sets of the cache and many pages.
+// Short rows are read where they lie; of many rows only the shortest, as longer ones would fill a few sets of the cache and many pages.
 bool lies_well(int64_t depth, int64_t columns, const Matrix& b) {
   constexpr int64_t kShort = 128, kShortest = 32, kFew = 1 << 13;  // numbers
   return b.column == 1 && b.row > 0 && b.row <= (depth * b.row <= kFew ? kShort : kShortest) && columns % (panel_width() / 2) == 0;

@@ -63,7 +63,7 @@ struct FloatFactors {
   static ADATAPE_ALWAYS_INLINE void store(float* to, const typename S::Floats& x, int64_t count) { store_part<S>(to, x, count); }
 };
 
-// x <- x / (1 + 2^t): a sigmoid's argument is -t / log2(e).
+// x <- x / (1 + 2^t), x times the sigmoid of -t / log2(e).
 template <class S>
 ADATAPE_ALWAYS_INLINE void gate(typename S::Floats& x, typename S::Floats t) {
   power_of_two<S>(t);
