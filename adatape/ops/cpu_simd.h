@@ -18,6 +18,7 @@ struct Simd {
   static constexpr int kRows = kLanes == 16 ? 12 : 6;  // of a tile: kRows x 2 sums, 2 columns and a factor fill the registers
   typedef float Floats __attribute__((vector_size(4 * kLanes_)));
   typedef int32_t Integers __attribute__((vector_size(4 * kLanes_)));
+  typedef uint32_t Words __attribute__((vector_size(4 * kLanes_)));
   static ADATAPE_ALWAYS_INLINE void load(Floats& to, const float* from) { std::memcpy(&to, from, sizeof(Floats)); }
   static ADATAPE_ALWAYS_INLINE void store(float* to, const Floats& from) { std::memcpy(to, &from, sizeof(Floats)); }
   static ADATAPE_ALWAYS_INLINE int64_t padded(int64_t columns) { return (columns + kPanel - 1) / kPanel * kPanel; }
@@ -154,7 +155,7 @@ ADATAPE_ALWAYS_INLINE void power_of_two(typename S::Floats& t) {
   y = y * r + 2.402264791e-1f;
   y = y * r + 6.931472029e-1f;
   y = y * r + 1.0f;
-  typename S::Integers n, bits;
+  typename S::Words n, bits;  // without a sign: of lanes that are replaced below anything may come out
   std::memcpy(&n, &shifted, sizeof(n));
   std::memcpy(&bits, &y, sizeof(bits));
   bits += n << 23;  // the low bits of `shifted` are the whole part
